@@ -1,0 +1,41 @@
+"""Random views of a whole batch on its device: every picture its own, images bilinear, masks nearest."""
+
+import torch
+import torch.nn.functional as F
+
+
+def augment(images, target, strength, generator):
+    """Flip, scale, move and turn each picture (and its mask alike), and change its light.
+
+    Args:
+        images: (N, 3, H, W) float in [0, 1].
+        target: (N, H, W) class ids, moved with the picture, or anything else, returned as it is.
+        strength: 1 turns by up to ±12°, scales by up to ±25 %, moves by up to ±10 %, changes
+            brightness and contrast by up to ±25 %; 0 changes nothing at all.
+        generator: a CPU ``torch.Generator``; the same draws give the same views on every device.
+    """
+    if not strength:
+        return images, target
+    n, device = len(images), images.device
+    draws = (2 * torch.rand(7, n, generator=generator) - 1).to(device)
+    flip, angle, scale, right, down, brightness, contrast = draws
+    scale = 2.0 ** (0.32 * strength * scale)
+    angle = 0.21 * strength * angle
+    aspect = images.shape[-2] / images.shape[-1]
+    cos, sin, mirror = scale * angle.cos(), scale * angle.sin(), flip.sign()
+    rows = [
+        cos * mirror,
+        -sin * aspect,
+        0.2 * strength * right,
+        sin * mirror / aspect,
+        cos,
+        0.2 * strength * down,
+    ]
+    grid = F.affine_grid(torch.stack(rows, 1).view(n, 2, 3), images.shape, align_corners=False)
+    images = F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
+    if target.ndim == 3:
+        moved = F.grid_sample(target[:, None].float(), grid, "nearest", "reflection", align_corners=False)
+        target = moved[:, 0].to(target.dtype)
+    gain, offset = (1 + 0.25 * strength * contrast), 0.25 * strength * brightness
+    images = (images - 0.5) * gain.view(-1, 1, 1, 1) + 0.5 + 0.5 * offset.view(-1, 1, 1, 1)
+    return images.clamp(0, 1), target

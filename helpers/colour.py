@@ -1,0 +1,104 @@
+"""Colour on tensors: RGB in [0, 1] to grey, to CIE Lab and back, and colours as classes.
+
+scikit-image does the same on arrays and is the oracle of the tests; these run on the GPU, in batches.
+"""
+
+import torch
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what PIL's convert("L") uses
+_RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+_WHITE = (0.95047, 1.0, 1.08883)  # D65, 2° observer
+
+
+def rgb_to_grey(rgb):
+    """Luma of RGB pictures: (N, 3, H, W) -> (N, 1, H, W), in the range of the input."""
+    weights = torch.tensor(LUMA, dtype=rgb.dtype, device=rgb.device)
+    return torch.einsum("nchw,c->nhw", rgb, weights).unsqueeze(1)
+
+
+def put_lightness_back(rgb, grey):
+    """Keep a prediction's colour, and take its lightness from the grey picture that was the input.
+
+    Adding one number to all three channels changes luma but neither of the colour differences R−Y and
+    B−Y, so this is exact but for clipping. (N, 3, H, W) and (N, 1, H, W) in [0, 1] -> (N, 3, H, W).
+    """
+    return (rgb + grey - rgb_to_grey(rgb)).clamp(0, 1)
+
+
+def rgb_to_lab(rgb):
+    """sRGB in [0, 1] to CIE Lab (L in [0, 100], a and b about ±100), both (N, 3, H, W)."""
+    linear = torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    xyz = _mix(_RGB_TO_XYZ, linear) / _column(_WHITE, rgb)
+    f = torch.where(xyz > 0.008856, xyz.clamp(min=0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
+    x, y, z = f.unbind(1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
+
+
+def lab_to_rgb(lab):
+    """CIE Lab to sRGB, clipped to [0, 1]; both (N, 3, H, W)."""
+    lightness, a, b = lab.unbind(1)
+    y = (lightness + 16) / 116
+    f = torch.stack([y + a / 500, y, (y - b / 200).clamp(min=0)], 1)
+    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * _column(_WHITE, lab)
+    linear = _mix(torch.linalg.inv(torch.tensor(_RGB_TO_XYZ, dtype=torch.float64)).tolist(), xyz)
+    curved = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    return torch.where(linear > 0.0031308, curved, 12.92 * linear).clamp(0, 1)
+
+
+class ColourClasses:
+    """Colours as classes (Zhang et al., 2016, arXiv:1603.08511): cells of the ab plane that sRGB can reach.
+
+    A network that names a *probability* for each cell may answer "grey-green or red" where one that
+    gives a single colour must answer with their brownish mean.
+
+    Args:
+        step: side of a cell in Lab units; the paper's is 10.
+
+    Attributes:
+        centres: (num_classes, 2), the ab value of each cell.
+        weights: (num_classes,), the loss weight of each cell; ones until ``rebalance`` has seen data.
+    """
+
+    def __init__(self, step=10.0):
+        self.step = step
+        levels = torch.linspace(0, 1, 33)
+        cube = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, -1, 1)
+        cells = (rgb_to_lab(cube)[0, 1:, :, 0].T / step).round().long()  # (33³, 2)
+        self.centres = torch.unique(cells, dim=0).float() * step
+        self._offset = 128 // int(step) + 1
+        self._lookup = self._nearest_cells()
+        self.weights = torch.ones(len(self.centres))
+
+    def _nearest_cells(self):
+        axis = torch.arange(-self._offset, self._offset + 1).float() * self.step
+        return torch.cdist(torch.cartesian_prod(axis, axis), self.centres).argmin(1).view(len(axis), -1)
+
+    def encode(self, rgb):
+        """(N, 3, H, W) RGB in [0, 1] -> (N, H, W) class of each pixel's colour."""
+        cells = (rgb_to_lab(rgb)[:, 1:] / self.step).round().long() + self._offset
+        cells = cells.clamp(0, 2 * self._offset)
+        return self._lookup.to(rgb.device)[cells[:, 0], cells[:, 1]]
+
+    def decode(self, logits, grey, temperature=0.38):
+        """The annealed mean of the predicted colours on the input's lightness: (N, 3, H, W) RGB in [0, 1]."""
+        probability = torch.softmax(logits / temperature, 1)
+        ab = torch.einsum("nqhw,qc->nchw", probability, self.centres.to(logits))
+        lightness = rgb_to_lab(grey.expand(-1, 3, -1, -1))[:, :1]
+        return lab_to_rgb(torch.cat([lightness, ab], 1))
+
+    def rebalance(self, rgb, uniform=0.5):
+        """Weigh rare colours up, as the paper's equation 4: 1 / ((1 − λ)·p + λ/Q), mean weight 1."""
+        count = torch.bincount(self.encode(rgb).flatten(), minlength=len(self.centres)).double()
+        share = count / count.sum()
+        weights = 1 / ((1 - uniform) * share + uniform / len(share))
+        self.weights = (weights / (share * weights).sum()).float()
+        return self
+
+
+def _mix(matrix, pixels):
+    matrix = torch.tensor(matrix, dtype=pixels.dtype, device=pixels.device)
+    return torch.einsum("dc,nchw->ndhw", matrix, pixels)
+
+
+def _column(values, like):
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)

@@ -1,0 +1,95 @@
+"""The data sets: a folder on disk, an archive, a download or our own drawings -> arrays at memory speed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import birds, landscapes, streets
+from .batches import ArrayDataset
+from .cache import open_or_build
+from .download import download, find, unpack
+from .listing import DataError
+from .report import Report
+
+__all__ = ["ROOT", "ArrayDataset", "DataError", "DataSet", "prepare", "prepare_or_draw"]
+
+PROJECT = Path(__file__).resolve().parents[2]
+ROOT = (PROJECT if (PROJECT / "pyproject.toml").exists() else Path.cwd()) / "data"
+SCANNERS = {"birds": birds, "streets": streets, "landscapes": landscapes}
+
+
+@dataclass
+class DataSet:
+    """A prepared data set: three splits of uint8 arrays, the names of the classes, and what became of the files."""
+
+    name: str
+    classes: list[str]
+    train: ArrayDataset
+    valid: ArrayDataset
+    test: ArrayDataset
+    report: Report
+    label: str  # for captions: where the pictures come from
+    synthetic: bool = False
+
+
+def prepare(
+    name: str,
+    source: str | Path | None = None,
+    size: int | tuple[int, int] = (96, 96),
+    classes: int | None = None,
+    skip_bad: bool = False,
+    root: str | Path = ROOT,
+    synthetic: bool = False,
+    limit: int | None = None,
+) -> DataSet:
+    """Find, check and decode a data set once; later calls open the arrays in a moment.
+
+    Args:
+        name: birds, streets or landscapes.
+        source: its folder or an archive (.zip, .tar.gz), which is never written to; empty: a copy below
+            ``root``, or else a download.
+        size: (height, width). Birds and landscapes are resized by the shorter side and cropped to the centre;
+            streets are scaled straight to it, so keep their 4:3.
+        classes: birds only: the first so many species names.
+        skip_bad: go on when more than 1 % of the files are bad.
+        root: where downloads and caches go.
+        synthetic: the embedded drawings instead.
+        limit: at most so many images in each split, evenly spread.
+
+    Raises DataError when the data cannot be had or used.
+    """
+    if name not in SCANNERS:
+        raise DataError(f"There is no data set {name!r}: choose one of {', '.join(SCANNERS)}.")
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    if len(size) != 2 or min(size) < 16:
+        raise DataError(f"size={size} cannot be used: give (height, width), at least 16 each.")
+    scanner, root = SCANNERS[name], Path(root)
+    if synthetic:
+        from .synthetic import draw
+
+        folder = draw(name, root / "synthetic")
+    elif not source:
+        folder = find(name, root, scanner.looks_right) or download(name, root, scanner.looks_right)
+    else:
+        folder = Path(source).expanduser()
+        if folder.is_file():
+            folder = unpack(folder, root, scanner.looks_right)
+    listing = scanner.scan(folder, classes)
+    listing.thin(limit)
+    splits, report = open_or_build(listing, size, root / "cache", skip_bad)
+    label = f"embedded drawn {name}" if synthetic else f"{name} of {folder.resolve().name}"
+    parts = {split: ArrayDataset(*arrays) for split, arrays in splits.items()}
+    return DataSet(name, listing.classes, **parts, report=report, label=label, synthetic=synthetic)
+
+
+def prepare_or_draw(name: str, source: str | Path | None = None, **options) -> DataSet:
+    """``prepare`` for notebooks: ``source="synthetic"`` draws; without a source and without luck in finding or
+    downloading one it says so and draws as well. A given source that is wrong stays an error."""
+    if str(source) == "synthetic":
+        return prepare(name, synthetic=True, **options)
+    try:
+        return prepare(name, source, **options)
+    except DataError as error:
+        if source:
+            raise
+        print(f"{error}\n\nGoing on with the embedded, drawn {name} instead; every figure says so.")
+        return prepare(name, synthetic=True, **options)

@@ -1,0 +1,76 @@
+"""BIRDS: train, valid and test folders with one folder per species."""
+
+import difflib
+from collections import defaultdict
+from pathlib import Path
+
+from .listing import SPLITS, DataError, Item, LeftOut, Listing, check_root, walk
+
+WANTED = "train, valid and test folders with a folder of images for each species"
+SPLIT_NAMES = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "test": "test"}
+TYPOS = {"PARAKETT AKULET": "PARAKETT AUKLET", "PARAKEET AUKLET": "PARAKETT AUKLET"}
+NOT_BIRDS = {"LOONEY BIRDS"}
+
+
+def looks_right(folder: Path) -> bool:
+    return any((folder / split).is_dir() for split in SPLIT_NAMES)
+
+
+def species_name(folder: str) -> str:
+    """One spelling for all splits: ``"PARAKETT  AKULET"`` -> ``"PARAKETT AUKLET"``."""
+    name = " ".join(folder.upper().split())
+    return TYPOS.get(name, name)
+
+
+def scan(root: Path, classes: int | None = None) -> Listing:
+    """List the images by split and species. ``birds.csv`` is not read: its ids disagree with the folders.
+
+    Args:
+        classes: take only the first so many names (BIRDS 525 holds BIRDS 400's task and more).
+    """
+    check_root(root, looks_right, WANTED)
+    stamps, left_out = walk(root)
+    found = defaultdict(lambda: defaultdict(list))  # species -> split -> paths
+    for path in stamps:
+        split, *species, _ = path.split("/") if "/" in path else ("", path)
+        split = SPLIT_NAMES.get(split.lower())
+        if split and species:
+            found[species_name(species[0])][split].append(path)
+        elif split:
+            left_out.append(LeftOut(path, "is in no species folder: move it into one"))
+    for split in SPLITS:
+        if not any(split in splits for splits in found.values()):
+            raise DataError(f"{root}/{split} is missing or holds no images: BIRDS has {WANTED}.")
+
+    names = sorted(found)
+    for name in names[:]:
+        splits = found[name]
+        if reason := refuse(name, found):
+            names.remove(name)
+            left_out += [LeftOut(path, reason, name not in NOT_BIRDS) for split in SPLITS for path in splits[split]]
+    if classes is not None:
+        if not 2 <= classes <= len(names):
+            raise DataError(f"{root} has {len(names)} species: classes={classes} is not between 2 and that.")
+        names = names[:classes]
+    items = [
+        Item(path, number, split)
+        for split in SPLITS
+        for number, name in enumerate(names)
+        for path in found[name][split]
+    ]
+    return Listing("birds", root, names, items, stamps, left_out)
+
+
+def refuse(name: str, found: dict) -> str | None:
+    """Why a species cannot be learnt or tested, or None."""
+    if name in NOT_BIRDS:
+        return "is not a bird"
+    splits = [split for split in SPLITS if found[name][split]]
+    if "train" not in splits or len(splits) == 1:
+        near = difflib.get_close_matches(name, found.keys() - {name}, n=1, cutoff=0.8)
+        hint = f" (is it {near[0]}? then rename the folder)" if near else ""
+        missing = " and ".join(split for split in SPLITS if split not in splits)
+        return f"species {name} is in {' and '.join(splits)} only{hint}: add it to {missing}"
+    if len(found[name]["train"]) == 1:
+        return f"species {name} has one training image, too few to learn from: add some or remove the species"
+    return None

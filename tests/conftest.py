@@ -1,0 +1,43 @@
+"""What several test files need: tiny data sets in memory, and the folder of real samples."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from helpers.data.batches import ArrayDataset
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "realdata"
+
+
+@pytest.fixture
+def real_data():
+    """The folder of real samples, which is not part of the project."""
+    if not REAL.is_dir():
+        pytest.skip(f"no real samples in {REAL}")
+    return REAL
+
+
+def tiny_data(kind, count=24, size=(32, 32), classes=3, seed=0):
+    """A learnable data set: the class, or each pixel's class, is which colour channel is the brightest."""
+    rng = np.random.default_rng(seed)
+
+    def part(n):
+        images = rng.integers(0, 60, (n, *size, 3), dtype=np.uint8)
+        if kind == "birds":
+            targets = np.arange(n) % classes
+            for image, target in zip(images, targets, strict=True):
+                image[..., target % 3] += 120
+        elif kind == "streets":
+            targets = rng.integers(0, classes, (n, size[0] // 8, size[1] // 8)).astype(np.uint8)
+            targets = targets.repeat(8, 1).repeat(8, 2)
+            np.put_along_axis(images, targets[..., None].astype(int) % 3, 200, 3)
+        else:
+            targets = None
+        return ArrayDataset(images, targets, [f"{kind}_{i}.png" for i in range(n)])
+
+    names = [] if kind == "landscapes" else [f"class {c}" for c in range(classes)]
+    return SimpleNamespace(
+        classes=names, train=part(count), valid=part(count // 2), test=part(count // 2), synthetic=True, label="tiny"
+    )

@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+import skimage.metrics
+import sklearn.metrics
+import torch
+import torchmetrics.classification
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import metrics
+from helpers.metrics import ConfusionMatrix
+
+CLASSES = 5
+ids = st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=60)
+
+
+def pair(seed=0, shape=(6, 9, 7), classes=CLASSES):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randint(classes, shape, generator=generator) for _ in range(2))
+
+
+@given(ids, st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_matrix_accuracy_and_iou_agree_with_scikit_learn(target, random):
+    prediction = [random.randrange(CLASSES) for _ in target]
+    m = ConfusionMatrix(CLASSES).update(torch.tensor(prediction), torch.tensor(target))
+    np.testing.assert_array_equal(
+        m.matrix, sklearn.metrics.confusion_matrix(target, prediction, labels=range(CLASSES))
+    )
+    assert m.accuracy == pytest.approx(sklearn.metrics.accuracy_score(target, prediction))
+    present = sorted({*target, *prediction})
+    theirs = sklearn.metrics.jaccard_score(target, prediction, labels=present, average=None)
+    np.testing.assert_allclose(m.iou[present], theirs)
+    assert np.isnan(m.iou[[c for c in range(CLASSES) if c not in present]]).all()
+    assert m.mean_iou == pytest.approx(theirs.mean())
+
+
+def test_mean_iou_agrees_with_torchmetrics():
+    prediction, target = pair()
+    theirs = torchmetrics.classification.MulticlassJaccardIndex(CLASSES, average="macro")
+    assert ConfusionMatrix(CLASSES).update(prediction, target).mean_iou == pytest.approx(
+        float(theirs(prediction, target))
+    )
+
+
+@given(st.permutations(range(6)), st.integers(1, 6))
+@settings(deadline=None, max_examples=20)
+def test_scores_do_not_depend_on_batch_size_or_order(order, batch):
+    prediction, target = pair()
+    whole, parts = ConfusionMatrix(CLASSES).update(prediction, target), ConfusionMatrix(CLASSES)
+    for indices in torch.tensor(order).split(batch):
+        parts.update(prediction[indices], target[indices])
+    assert torch.equal(whole.matrix, parts.matrix)
+
+
+def test_logits_count_as_their_largest_class():
+    prediction, target = pair()
+    logits = torch.nn.functional.one_hot(prediction, CLASSES).movedim(-1, 1).float()
+    assert torch.equal(
+        ConfusionMatrix(CLASSES).update(logits, target).matrix,
+        ConfusionMatrix(CLASSES).update(prediction, target).matrix,
+    )
+
+
+def test_ignored_pixels_count_nowhere():
+    prediction, target = pair()
+    unlabelled = target.clone()
+    unlabelled[0] = 255
+    m = ConfusionMatrix(CLASSES, ignore_index=255).update(prediction, unlabelled)
+    assert torch.equal(m.matrix, ConfusionMatrix(CLASSES).update(prediction[1:], target[1:]).matrix)
+
+
+def test_empty_updates_change_nothing_and_give_nan():
+    m = ConfusionMatrix(CLASSES).update(torch.zeros(0, 4, dtype=int), torch.zeros(0, 4, dtype=int))
+    assert np.isnan([m.accuracy, m.mean_iou]).all() and m.iou.isnan().all()
+
+
+@pytest.mark.parametrize("bad", [CLASSES, -1, 255])
+def test_ids_out_of_range_are_an_error_and_never_a_wrong_count(bad):
+    m = ConfusionMatrix(CLASSES).update(torch.tensor([1, 2]), torch.tensor([1, bad]))
+    with pytest.raises(ValueError, match="1 predictions or targets lie outside 0 … 4"):
+        _ = m.mean_iou
+
+
+@pytest.mark.parametrize("shape", [(2, CLASSES + 1, 4), (2, 4), (2, CLASSES, 4, 4)])
+def test_shapes_that_do_not_fit_are_an_error(shape):
+    with pytest.raises(ValueError, match="expected|differ"):
+        ConfusionMatrix(CLASSES).update(torch.rand(shape), torch.zeros(2, 4, dtype=int))
+
+
+def test_update_never_copies_to_the_host():
+    # The meta device holds no values: whatever would have to look at one fails there.
+    m = ConfusionMatrix(CLASSES)
+    m.state = m.state.to("meta")
+    m.update(torch.empty(2, CLASSES, 4, device="meta"), torch.empty(2, 4, dtype=torch.uint8, device="meta"))
+    assert m.state.device.type == "meta"
+
+
+def test_per_image_confusions_add_up_to_the_whole():
+    prediction, target = pair()
+    found = metrics.per_image_confusion(prediction, target, CLASSES)
+    assert len(found) == len(target)
+    np.testing.assert_array_equal(found.sum(0), ConfusionMatrix(CLASSES).update(prediction, target).matrix)
+
+
+def test_bootstrap_interval_is_that_of_a_mean():
+    values = np.random.default_rng(0).normal(3, 2, 400)
+    value, low, high = metrics.bootstrap(values)
+    assert value == pytest.approx(values.mean())
+    np.testing.assert_allclose([low, high], values.mean() + np.array([-1.96, 1.96]) * values.std() / 20, atol=0.03)
+
+
+def test_bootstrap_of_mean_iou_is_exact_on_the_test_set_itself():
+    prediction, target = pair(shape=(30, 8, 8))
+    matrices = metrics.per_image_confusion(prediction, target, CLASSES)
+    value, low, high = metrics.bootstrap(matrices, metrics.mean_iou_of)
+    assert value == pytest.approx(ConfusionMatrix(CLASSES).update(prediction, target).mean_iou)
+    assert low < value < high
+
+
+def test_border_band_is_where_another_class_is_near():
+    target = torch.zeros(1, 9, 9, dtype=torch.uint8)
+    target[:, :, 5:] = 3
+    assert metrics.border_band(target, 2)[0].any(0).tolist() == [False] * 3 + [True] * 4 + [False] * 2
+
+
+def pictures(seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.random((3, 3, 20, 24), dtype=np.float32)
+    noisy = np.clip(truth + rng.normal(0, 0.1, truth.shape).astype(np.float32), 0, 1)
+    return torch.from_numpy(noisy), torch.from_numpy(truth)
+
+
+def test_psnr_and_ssim_agree_with_scikit_image_picture_by_picture():
+    found = metrics.colour_scores(*pictures())
+    for i, (one, other) in enumerate(zip(*(x.permute(0, 2, 3, 1).numpy() for x in pictures()), strict=True)):
+        assert found["psnr"][i] == pytest.approx(
+            skimage.metrics.peak_signal_noise_ratio(other, one, data_range=1), rel=1e-5
+        )
+        ssim = skimage.metrics.structural_similarity(
+            other, one, channel_axis=2, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        assert found["ssim"][i] == pytest.approx(ssim)
+
+
+def test_perfect_pictures_have_perfect_scores():
+    _, truth = pictures()
+    scores = {name: values.mean() for name, values in metrics.colour_scores(truth, truth).items()}
+    assert scores == pytest.approx(
+        {"psnr": 100, "sharpness": 1, "colourfulness": 1, "ssim": 1, "ciede2000": 0, "ab_error": 0}
+    )
+
+
+def test_grey_has_no_colourfulness_and_its_value_is_hasler_and_suesstrunks():
+    _, truth = pictures()
+    assert metrics.colourfulness(truth[:, :1].expand(-1, 3, -1, -1)).abs().max() < 1e-4
+    red, green, blue = (255 * truth[0].double().numpy()).reshape(3, -1)
+    rg, yb = red - green, (red + green) / 2 - blue
+    expected = np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean())
+    assert float(metrics.colourfulness(truth)[0]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_blur_lowers_sharpness_and_lightness_alone_moves_no_ab_error():
+    _, truth = pictures()
+    blurred = torch.nn.functional.avg_pool2d(truth, 3, 1, 1)
+    assert metrics.sharpness(blurred, truth).max() < 0.5
+    scores = metrics.colour_scores(truth.mean(1, keepdim=True).expand_as(truth) * 0.5, truth * 0 + 0.5)
+    assert scores["ab_error"].max() < 0.1 < scores["ciede2000"].min()
