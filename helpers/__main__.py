@@ -16,7 +16,9 @@ def parse(arguments):
     commands = parser.add_subparsers(dest="command", required=True)
 
     run = commands.add_parser("run", help="run the notebooks and write reports/<preset>/")
-    run.add_argument("notebooks", nargs="*", type=int, choices=(1, 2, 3), default=[], metavar="1|2|3")
+    run.add_argument(
+        "notebooks", nargs="*", type=notebook, metavar="1|2|3", help="which of them; default: all"
+    )
     run.add_argument("--out", metavar="DIR", help="where the report goes instead of reports/<preset>")
     run.add_argument(
         "--store", action="store_true", help="put the outputs into notebooks/, for the repository"
@@ -47,6 +49,12 @@ def parse(arguments):
     for name in DATA_SETS:
         run.add_argument(f"--{name}", metavar="DIR", help=f"real {name} instead of the drawn ones")
     return parser.parse_args(arguments)
+
+
+def notebook(text):
+    if text not in ("1", "2", "3"):
+        raise argparse.ArgumentTypeError(f"no notebook {text!r}: choose 1, 2 or 3")
+    return int(text)
 
 
 def main(arguments=None):

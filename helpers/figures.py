@@ -118,7 +118,9 @@ def class_counts(counts):
     figure, axis = plt.subplots(figsize=(6.2, 2))
     axis.bar(range(len(counts)), sorted(counts, reverse=True), width=0.9)
     axis.set(xlabel=f"{len(counts)} classes, largest first", ylabel="training images")
-    axis.set_title(f"Between {min(counts)} and {max(counts)} images a class, {sum(counts)} in all")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    spread = f"{min(counts)}" if min(counts) == max(counts) else f"Between {min(counts)} and {max(counts)}"
+    axis.set_title(f"{spread} images a class, {sum(counts)} in all")
     return figure
 
 

@@ -24,7 +24,13 @@ def execute(source, folder, parameters):
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     try:
         papermill.execute_notebook(
-            source, executed, parameters, kernel_name="python3", cwd=ROOT, progress_bar={"desc": source.stem}
+            source,
+            executed,
+            parameters,
+            kernel_name="python3",
+            cwd=ROOT,
+            progress_bar={"desc": source.stem},
+            extra_arguments=["--log-level=40"],
         )
     except papermill.PapermillExecutionError as error:
         raise NotebookFailed(

@@ -68,9 +68,9 @@ PRESETS = {
             "quick",
             "the default: embedded data, two CPU cores, ten minutes",
             "synthetic",
-            Settings((64, 64), 32, 24, 32, 1e-3, "linear", augment=0.5),
-            Settings((96, 128), 16, 10, 8, 2e-3, "linear", augment=0.5, fcn_width=32),
-            Settings((64, 96), 12, 8, 8, 2e-3, "linear", augment=0.5, loss="channel_cross_entropy"),
+            Settings((64, 64), 32, 20, 16, 1e-3, "linear", augment=0.3),
+            Settings((72, 96), 16, 8, 4, 4e-3, "linear", fcn_width=32),
+            Settings((64, 96), 12, 5, 4, 2e-3, "linear", loss="channel_cross_entropy", limit=280),
         ),
         Preset(
             "report",

@@ -61,7 +61,7 @@ class Results:
             return Markdown(
                 f"**Not comparable.** These scores come from {self.data.label}; the report's ({report}) from "
                 "photographs. Drawn data tells which network is better, never how good it would be out there. "
-                "Give the folder of the real set at the top of the notebook to put both side by side here."
+                "Give the real set's folder at the top of the notebook to see both side by side here."
             )
         print(
             f"The report: {report}. Ours, on {self.data.label} (splits and sizes may differ from the report's):"

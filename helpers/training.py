@@ -210,7 +210,7 @@ def check_finite(losses, checked, epoch):
         batch = checked + int(bad[0]) + 1
         raise FloatingPointError(
             f"the loss became {float(losses[batch - 1])} in epoch {epoch + 1}, batch {batch}; the weights of "
-            "the last finished epoch are kept. A smaller learning rate usually helps, or a look for bad pixels."
+            "the last finished epoch are kept. A smaller learning rate usually helps."
         )
 
 

@@ -3,7 +3,7 @@
 import inspect
 
 import ipywidgets
-from IPython.display import Code, display
+from IPython.display import Markdown, display
 
 from helpers.figures import learning_curves
 
@@ -11,7 +11,7 @@ from helpers.figures import learning_curves
 def show(*objects):
     """Print the imported source of classes or functions, highlighted: the code that really runs."""
     for thing in objects:
-        display(Code(inspect.getsource(thing), language="python"))
+        display(Markdown(f"```python\n{inspect.getsource(thing)}```"))
 
 
 class LiveCurves:

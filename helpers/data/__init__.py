@@ -6,7 +6,7 @@ from pathlib import Path
 from . import birds, landscapes, streets
 from .batches import ArrayDataset
 from .cache import open_or_build
-from .download import download, find, unpack
+from .download import fetch, find, unpack
 from .listing import DataError
 from .report import Report
 
@@ -19,7 +19,7 @@ SCANNERS = {"birds": birds, "streets": streets, "landscapes": landscapes}
 
 @dataclass
 class DataSet:
-    """A prepared data set: three splits of uint8 arrays, the names of the classes, and what became of the files."""
+    """A prepared data set: three splits of uint8 arrays, class names, and what became of the files."""
 
     name: str
     classes: list[str]
@@ -62,15 +62,15 @@ def prepare(
     size = (size, size) if isinstance(size, int) else tuple(size)
     if len(size) != 2 or min(size) < 16:
         raise DataError(f"size={size} cannot be used: give (height, width), at least 16 each.")
-    scanner, root = SCANNERS[name], Path(root)
+    scanner, root = SCANNERS[name], Path(root).absolute()
     if synthetic:
         from .synthetic import draw
 
         folder = draw(name, root / "synthetic")
     elif not source:
-        folder = find(name, root, scanner.looks_right) or download(name, root, scanner.looks_right)
+        folder = find(name, root, scanner.looks_right) or fetch(name, root, scanner.looks_right)
     else:
-        folder = Path(source).expanduser()
+        folder = Path(source).expanduser().absolute()
         if folder.is_file():
             folder = unpack(folder, root, scanner.looks_right)
     listing = scanner.scan(folder, classes)
@@ -82,8 +82,10 @@ def prepare(
 
 
 def prepare_or_draw(name: str, source: str | Path | None = None, **options) -> DataSet:
-    """``prepare`` for notebooks: ``source="synthetic"`` draws; without a source and without luck in finding or
-    downloading one it says so and draws as well. A given source that is wrong stays an error."""
+    """``prepare`` for notebooks, which goes on with the embedded data where no real ones can be had.
+
+    ``source="synthetic"`` draws at once; a source that is given and wrong stays an error.
+    """
     if str(source) == "synthetic":
         return prepare(name, synthetic=True, **options)
     try:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class ArrayDataset:
-    """One split of a data set, as a map-style dataset for ``DataLoader(dataset, collate_fn=lambda batch: batch)``.
+    """One split of a data set, for ``DataLoader(dataset, collate_fn=lambda batch: batch)``.
 
     ``__getitems__`` hands a whole batch over in one gather, so ``num_workers=0`` is the fast path.
 
@@ -31,20 +31,21 @@ class ArrayDataset:
 
         images = torch.from_numpy(np.asarray(self.images)[indices]).permute(0, 3, 1, 2)
         targets = images if self.targets is None else torch.from_numpy(np.asarray(self.targets)[indices])
-        self._forget(images.numel())
-        return images, targets
-
-    def _forget(self, touched: int) -> None:
-        """Give mapped pages back now and then: they stay in the system's cache, but not in our memory."""
-        self._touched += touched
-        if self._touched > 2**27 and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        self._touched += images.numel()
+        if self._touched > 2**25:
             self._touched = 0
-            for array in (self.images, self.targets):
-                if isinstance(array, np.memmap):
-                    array._mmap.madvise(mmap.MADV_DONTNEED)
+            give_back(self.images, self.targets)
+        return images, targets
 
     def subset(self, n: int, seed: int = 0) -> "ArrayDataset":
         """``n`` images drawn by chance (all, if there are no more), copied into memory, in the old order."""
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:n])
         targets = None if self.targets is None else np.asarray(self.targets)[chosen]
         return ArrayDataset(np.asarray(self.images)[chosen], targets, [self.names[i] for i in chosen])
+
+
+def give_back(*arrays) -> None:
+    """Hand the pages of memory-mapped arrays back to the system, which keeps them cached."""
+    for array in arrays:
+        if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            array._mmap.madvise(mmap.MADV_DONTNEED)

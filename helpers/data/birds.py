@@ -47,7 +47,8 @@ def scan(root: Path, classes: int | None = None) -> Listing:
         splits = found[name]
         if reason := refuse(name, found):
             names.remove(name)
-            left_out += [LeftOut(path, reason, name not in NOT_BIRDS) for split in SPLITS for path in splits[split]]
+            paths = [path for split in SPLITS for path in splits[split]]
+            left_out += [LeftOut(path, reason, name not in NOT_BIRDS) for path in paths]
     if classes is not None:
         if not 2 <= classes <= len(names):
             raise DataError(f"{root} has {len(names)} species: classes={classes} is not between 2 and that.")

@@ -1,4 +1,4 @@
-"""One file -> one small uint8 array, checked to the last byte. Imports no torch: worker processes start faster."""
+"""One file -> one small uint8 array, read to the last byte. Knows no torch, so that workers start fast."""
 
 import warnings
 
@@ -23,7 +23,7 @@ def open_image(path: str) -> Image.Image:
         image = Image.open(path)
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise BadFile(f"has {width}×{height} pixels, more than any photo: is it a decompression bomb? Remove it")
+        raise BadFile(f"has {width}×{height} pixels, more than any photo (a decompression bomb?): remove it")
     return image
 
 
@@ -41,7 +41,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_image(path: str, size: tuple[int, int], crop: bool) -> tuple[Image.Image, tuple[int, int], list[str]]:
+def read_image(path: str, size: tuple[int, int], crop: bool) -> tuple[Image.Image, tuple, list[str]]:
     """Decode, turn upright, make RGB, and resize to ``size`` (height, width).
 
     crop: shorter side and centre crop; otherwise straight to size, whatever the shape.
@@ -51,7 +51,9 @@ def read_image(path: str, size: tuple[int, int], crop: bool) -> tuple[Image.Imag
     with open_image(path) as image:
         full, mode, notes = image.size, image.mode, []
         if min(full) < MIN_SIDE:
-            raise BadFile(f"has only {full[0]}×{full[1]} pixels, at least {MIN_SIDE} a side are needed: replace it")
+            raise BadFile(
+                f"has only {full[0]}×{full[1]} pixels, too few (at least {MIN_SIDE} a side): replace it"
+            )
         if image.format not in ("JPEG", "MPO") and path.lower().endswith((".jpg", ".jpeg")):
             notes.append(f"{image.format} named .jpg")
         elif image.format != "PNG" and path.lower().endswith(".png"):
@@ -82,19 +84,25 @@ def read_mask(path: str, size: tuple[int, int], image_size: tuple[int, int]) -> 
                 "is {}×{} but its image is {}×{}: export both at one size".format(*mask.size, *image_size)
             )
         if mask.mode == "RGBA":
-            raise BadFile("is an RGBA mask as CARLA 0.9 exports: Lyft has RGB with ids 0–12 in red; re-label it")
+            raise BadFile(
+                "is an RGBA mask as CARLA 0.9 exports: Lyft has RGB with ids 0–12 in red; re-label it"
+            )
         mask.load()
         if mask.mode == "RGB":
             red, green, blue = mask.split()
-            if green.getextrema() != (0, 0) or blue.getextrema() != (0, 0):
-                if not red.tobytes() == green.tobytes() == blue.tobytes():
-                    raise BadFile("holds colours instead of class ids: map each colour to its id, in the red channel")
+            only_red = green.getextrema() == blue.getextrema() == (0, 0)
+            if not only_red and not red.tobytes() == green.tobytes() == blue.tobytes():
+                raise BadFile("holds colours, not class ids: map each colour to its id in red")
             mask = red
         elif mask.mode not in ("L", "P"):
-            raise BadFile(f"has mode {mask.mode}, no class ids: save it as an 8-bit PNG with ids in the red channel")
+            raise BadFile(
+                f"has mode {mask.mode}, no class ids: save it as an 8-bit PNG with ids in the red channel"
+            )
         highest = int(np.asarray(mask).max())
         if highest >= NUM_CLASSES:
-            raise BadFile(f"has class id {highest}, but Lyft has 0–12; is this a CARLA 0.9 export? Re-label it")
+            raise BadFile(
+                f"has class id {highest}, but Lyft has 0–12; is this a CARLA 0.9 export? Re-label it"
+            )
         return np.asarray(mask.resize(size[::-1], Image.Resampling.NEAREST))
 
 
@@ -115,7 +123,7 @@ def explain(path: str, error: Exception) -> str:
             return "is a web page saved as an image: download the image itself"
         return "is not an image: replace or remove it"
     if isinstance(error, Image.DecompressionBombError):
-        return "has far more pixels than any photo: is it a decompression bomb? Remove it"
+        return "has far more pixels than any photo (a decompression bomb?): remove it"
     if isinstance(error, PermissionError | FileNotFoundError):
         return describe(error)
     return f"is damaged or cut off ({str(error).rstrip('.')}): copy or download it again"
@@ -136,7 +144,7 @@ def decode(job: tuple) -> tuple:
             reading = 1
             mask = read_mask(mask_path, size, full)
         return np.asarray(image), mask, phash(image), notes, None
-    except Exception as error:  # whatever a decoder raises means a bad file; it is listed, and more than 1 % stop
+    except Exception as error:  # whatever a decoder raises, the file is bad; many bad ones stop the run
         return None, None, 0, [], (reading, explain(job[reading], error), True)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .listing import SUFFIXES, DataError, Item, Listing, check_root, folders, walk
+from .listing import SPLITS, SUFFIXES, DataError, Item, Listing, check_root, folders, walk
 from .similar import near_pairs
 
 WANTED = "landscape photos"
@@ -21,7 +21,9 @@ def scan(root: Path, classes: None = None) -> Listing:
     check_root(root, looks_right, WANTED)
     stamps, left_out = walk(root)
     if masks := [path for path in stamps if "CameraSeg/" in path]:
-        raise DataError(f"{root}/{masks[0]} is a mask, no photo: this is a streets folder, give one of landscapes.")
+        raise DataError(
+            f"{root}/{masks[0]} is a mask, no photo: this is a streets folder, give one of landscapes."
+        )
     items = [Item(path, None, None) for path in stamps]
     return Listing("landscapes", root, [], items, stamps, left_out, needs_colour=True, split=split_photos)
 
@@ -31,17 +33,22 @@ def split_photos(hashes: np.ndarray, seed: int = 0) -> np.ndarray:
     n = len(hashes)
     if n < 3:
         raise DataError(f"{n} usable landscape photos are too few: train, valid and test need at least 3.")
-    i, j = near_pairs(hashes, hashes)
-    _, group = connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(n, n)), directed=False)
+    kinds, kind = np.unique(hashes, return_inverse=True)
+    i, j = (np.concatenate(side) for side in zip(*near_pairs(kinds, kinds), strict=True))
+    alike = coo_array((np.ones(len(i)), (i, j)), shape=(len(kinds), len(kinds)))
+    group = connected_components(alike, directed=False)[1][kind]
     members = np.bincount(group)
     order = np.random.default_rng(seed).permutation(len(members))
-    # A large group would burst a small split: the biggest groups go first, and so into train.
-    order = order[np.argsort(-np.minimum(members[order], 1 + (members[order] > n // 20)), kind="stable")]
-    done = np.cumsum(members[order]) - members[order] / 2  # the middle of each group on the line of all photos
-    side = np.select([done < 0.8 * n, done < 0.9 * n], ["train", "valid"], "test")
-    for split, place in (("valid", -2), ("test", -1)):
-        if split not in side and len(side) > 2:
-            side[place] = split
-    split = np.empty(len(members), dtype=side.dtype)
-    split[order] = side
-    return split[group]
+    order = order[np.argsort(-members[order], kind="stable")]  # the largest first, while there is room
+    side, have, room = (
+        np.zeros(len(members), dtype=int),
+        np.zeros(3),
+        np.maximum(1, n * np.array([0.8, 0.1, 0.1])),
+    )
+    side[order[-2:]] = (1, 2)[-len(order) :]  # the smallest, so that no split stays empty
+    np.add.at(have, side[order[-2:]], members[order[-2:]])
+    for i in order[:-2]:
+        fits = have + members[i] <= room
+        side[i] = np.where(fits, have / room, np.inf).argmin() if fits.any() else 0
+        have[side[i]] += members[i]
+    return np.array(SPLITS)[side[group]]

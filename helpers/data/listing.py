@@ -102,7 +102,9 @@ def walk(root: Path) -> tuple[dict[str, tuple[int, int]], list[LeftOut]]:
                     continue
                 twin = names.setdefault(entry.name.casefold(), entry.name)
                 if twin != entry.name:
-                    reason = f"differs from {twin} only in upper and lower case, which other systems take for one"
+                    reason = (
+                        f"differs from {twin} only in upper and lower case, which other systems take for one"
+                    )
                     left_out.append(LeftOut(path, reason + " file: rename one"))
                 elif stat.st_size == 0:
                     left_out.append(LeftOut(path, "is an empty file: copy or download it again"))

@@ -35,13 +35,15 @@ class Report:
         """Share of the pixels of each class, the own bonnet apart (streets only)."""
         return pixel_shares(np.array(self.pixels)) if self.pixels else {}
 
-    def hopeless(self, n: int) -> bool:
-        return len(self.bad) > max(100, 0.1 * n)
+    def give_up(self, root, skip_bad: bool, n: int) -> None:
+        """Raise early, while decoding ``n`` files, when so many are bad that the rest cannot help."""
+        if not skip_bad and len(self.bad) > max(100, 0.1 * n):
+            self.read = {"so far": 0}
+            self.check(root, skip_bad)
 
-    def check(self, root, skip_bad: bool, read: int | None = None) -> None:
-        """Raise DataError when nothing was read, or more than 1 % of the files are bad."""
-        read = sum(self.read.values()) if read is None else read
-        bad = self.bad
+    def check(self, root, skip_bad: bool) -> None:
+        """Raise DataError when more than 1 % of the files are bad, or a split is left empty."""
+        read, bad = sum(self.read.values()), self.bad
         if bad and not skip_bad and len(bad) > MOST_BAD * (read + len(bad)):
             kinds = Counter(entry.reason for entry in bad)
             listed = "; ".join(f"{root}/{entry.file} {entry.reason}" for entry in first_of_each(bad)[:5])
@@ -50,16 +52,22 @@ class Report:
                 f"{root}: {len(bad)} of {read + len(bad)} files are bad, more than 1 %: {listed}{more}. "
                 "Repair them, or leave them out with --skip-bad (skip_bad=True)."
             )
-        if not read:
-            raise DataError(f"{root}: no usable image was found; {self.left_out[0] if self.left_out else 'it is empty'}.")
+        empty = [split for split, count in self.read.items() if not count]
+        if empty:
+            listed = "; ".join(f"{entry.file} {entry.reason}" for entry in first_of_each(self.left_out)[:5])
+            raise DataError(f"{root}: no usable image is left for {', '.join(empty)} ({listed}): add some.")
 
     def count_near(self, hashes: np.ndarray, splits: np.ndarray, names: list[str]) -> None:
         """Count the pairs across splits that a perceptual hash takes for the same picture."""
         for a, b in (("train", "valid"), ("train", "test"), ("valid", "test")):
             rows, columns = np.flatnonzero(splits == a), np.flatnonzero(splits == b)
-            i, j = near_pairs(hashes[rows], hashes[columns])
-            self.near_duplicates[f"{a} – {b}"] = len(i)
-            self.near_examples[f"{a} – {b}"] = [[names[rows[x]], names[columns[y]]] for x, y in zip(i[:20], j[:20])]
+            count, examples = 0, []
+            for i, j in near_pairs(hashes[rows], hashes[columns]):
+                count += len(i)
+                first = zip(i[: 20 - len(examples)], j, strict=False)
+                examples += [[names[rows[x]], names[columns[y]]] for x, y in first]
+            self.near_duplicates[f"{a} – {b}"] = count
+            self.near_examples[f"{a} – {b}"] = examples
 
     def table(self):
         """A pandas DataFrame: what happened, to how many files, and one example."""

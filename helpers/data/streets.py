@@ -1,5 +1,6 @@
 """Streets in the layout of the Lyft-Udacity challenge: folders dataA… with CameraRGB and CameraSeg."""
 
+import os
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -21,10 +22,15 @@ BLOCKS = 3  # blocks of frames in each split, so that the test part is not one e
 
 
 def looks_right(folder: Path) -> bool:
-    sets = [rgb.parent for rgb in folders(folder, 3) if rgb.name == "CameraRGB"]
-    if sets == [folder]:  # one set given alone is fine, unless its brothers lie beside it
-        return not any((brother / "CameraRGB").is_dir() for brother in folder.parent.iterdir() if brother != folder)
-    return any(unnest(child.relative_to(folder)).count("/") == 0 for child in sets)
+    top = folder.parent if folder.parent.name == folder.name else folder
+    if holds_pairs(top) or holds_pairs(folder):  # one set alone is fine, unless its brothers lie beside it
+        beside = top.parent.iterdir() if os.access(top.parent, os.R_OK) else ()
+        return not any(holds_pairs(brother) for brother in beside if brother != top)
+    return any(holds_pairs(child) for child in folder.iterdir())
+
+
+def holds_pairs(folder: Path) -> bool:
+    return (folder / "CameraRGB").is_dir() or (folder / folder.name / "CameraRGB").is_dir()
 
 
 def unnest(folder: PurePosixPath | Path) -> str:
@@ -44,17 +50,27 @@ def scan(root: Path, classes: None = None) -> Listing:
             if twin != str(path):
                 left_out.append(LeftOut(str(path), f"shows the same frame as {twin}: remove one of them"))
     if images and not masks:
-        look_alike = next((folder for folder in folders(root, 3) if folder.name in ("CameraMask", "CameraSemSeg")), None)
+        look_alike = next(
+            (folder for folder in folders(root, 3) if folder.name in ("CameraMask", "CameraSemSeg")), None
+        )
         found = f"has {look_alike.name} instead, as CARLA 0.9 exports do" if look_alike else "has none"
-        raise DataError(f"{root} {found}: the masks must be in CameraSeg, with Lyft's ids 0–12 in the red channel.")
+        raise DataError(
+            f"{root} {found}: the masks must be in CameraSeg, with Lyft's ids 0–12 in the red channel."
+        )
     for key in sorted(images.keys() ^ masks.keys()):
-        lone, other = (images[key], "mask in CameraSeg") if key in images else (masks[key], "image in CameraRGB")
+        lone, other = (
+            (images[key], "mask in CameraSeg") if key in images else (masks[key], "image in CameraRGB")
+        )
         left_out.append(LeftOut(lone, f"has no {other} of the same name: add it or remove this one"))
 
     pairs = sorted(images.keys() & masks.keys(), key=lambda key: (natural(key[1]), key[0]))
     frames = list(dict.fromkeys(frame for _, frame in pairs))
     split = dict(zip(frames, split_frames(len(frames)), strict=True))
-    gap = [LeftOut(images[key], "lies in the gap between two splits", False) for key in pairs if not split[key[1]]]
+    gap = [
+        LeftOut(images[key], "lies in the gap between two splits", False)
+        for key in pairs
+        if not split[key[1]]
+    ]
     items = [Item(images[key], masks[key], split[key[1]]) for key in pairs if split[key[1]]]
     items.sort(key=lambda item: ("train", "valid", "test").index(item.split))
     return Listing("streets", root, CLASSES, items, stamps, left_out + gap, crop=False)
@@ -67,11 +83,16 @@ def split_frames(n: int) -> list[str | None]:
     on one side. The route is cut into stretches, each into train, gap, valid, gap, test, gap.
     """
     if n < 5:
-        raise DataError(f"{n} usable frames are too few: train, valid, test and the gaps between them need at least 5.")
+        raise DataError(
+            f"{n} usable frames are too few: train, valid, test and the gaps between them need at least 5."
+        )
     stretches = BLOCKS if n >= 60 else 1
     gap = -(-n // 100)
     usable = n - gap * (3 * stretches - 1)
-    small = [max(1, round(usable / 10 * (k + 1) / stretches) - round(usable / 10 * k / stretches)) for k in range(stretches)]
+    small = [
+        max(1, round(usable / 10 * (k + 1) / stretches) - round(usable / 10 * k / stretches))
+        for k in range(stretches)
+    ]
     train = usable - 2 * sum(small)
     split = []
     for k, few in enumerate(small):
@@ -94,7 +115,9 @@ def bonnet_mask(masks: np.ndarray) -> np.ndarray:
 
 def pixel_shares(counts: np.ndarray) -> dict[str, float]:
     """Pixel counts of the 13 classes and of the bonnet -> shares, the bonnet apart from other vehicles."""
-    shares = dict(zip([*CLASSES, "Vehicles: own bonnet"], (counts / max(counts[:13].sum(), 1)).tolist(), strict=True))
+    shares = dict(
+        zip([*CLASSES, "Vehicles: own bonnet"], (counts / max(counts[:13].sum(), 1)).tolist(), strict=True)
+    )
     shares["Vehicles"] -= shares["Vehicles: own bonnet"]
     return shares
 

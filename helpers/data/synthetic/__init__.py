@@ -1,4 +1,4 @@
-"""Writes the embedded data sets: drawings in the real sets' folders and file formats, so that the same code reads them."""
+"""Draws the embedded data sets in the real sets' folders and formats, so that the same code reads them."""
 
 import csv
 import shutil
@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..cache import locked, made_beside, mapped
+from ..parallel import mapped
+from ..places import locked, made_beside
 from .birds import SPECIES, draw_bird
 from .landscapes import draw_landscape
 from .streets import draw_street
@@ -102,4 +103,5 @@ def write_birds_csv(folder: Path) -> None:
         names = [species.name for species in SPECIES]
         for path in sorted(folder.glob("*/*/*.jpg")):
             split, name = path.parts[-3:-1]
-            writer.writerow([float(names.index(name)), path.relative_to(folder).as_posix(), name, split, f"AVIS {name}"])
+            number, file = float(names.index(name)), path.relative_to(folder).as_posix()
+            writer.writerow([number, file, name, split, f"AVIS {name}"])

@@ -37,12 +37,12 @@ SPECIES = (
     *family("ROSE FINCH", "saddlebrown indianred mistyrose", {"MOORLAND": {"hood": "firebrick"},
             "BAR-WINGED": {"hood": "firebrick", "bars": "ivory"}}, plump=1.1),
     *family("WOOD THRUSH", "sienna antiquewhite white", {"PEPPERED": {"ring": "white", "spots": "black"},
-            "STREAKED": {"ring": "white", "streaks": "black"}}, bill="thin", legs=0.24),
+            "STREAKED": {"brow": "white", "streaks": "black"}}, bill="thin", legs=0.24),
     *family("BLUECHAT", "royalblue chocolate white", {"COPPER-BREASTED": {},
             "SNOWY-THROATED": {"throat": "white"}}, bill="thin"),
     *family("LEMON SISKIN", "olivedrab gold khaki", {"MASKED": {"bars": "ivory", "stripe": "black"},
             "BLACK-CAPPED": {"bars": "ivory", "cap": "black"}}),
-    *family("BEECATCHER", "forestgreen yellowgreen palegreen", {"EMERALD": {"stripe": "black"},
+    *family("BEECATCHER", "forestgreen limegreen palegreen", {"EMERALD": {"stripe": "black"},
             "GOLDEN-THROATED": {"stripe": "black", "throat": "gold"}}, bill="curved", tail=0.8, plump=0.9),
     *family("ASH TIT", "slategray lightgray white", {"TUFTED": {"bars": "white", "crest": "slategray"},
             "SOOTY-CAPPED": {"bars": "white", "cap": "black"}}, plump=1.25),
@@ -69,7 +69,7 @@ BLADE = np.array([(0, 0.5), (0.3, 0.8), (0.75, 1), (0.9, 0.6), (1, 0), (0.9, -0.
 # In a head's frame: origin at its centre, radius 0.2, x towards the bill.
 MARKS = {
     "hood": CIRCLE * 0.28,
-    "throat": [(0.25, 0.04), (0.02, 0.09), (-0.05, 0.25), (0.12, 0.4), (0.3, 0.2)],
+    "throat": [(0.25, 0.04), (0, 0.09), (-0.08, 0.28), (0.12, 0.46), (0.32, 0.24)],
     "cap": [(0.3, -0.03), (0.2, -0.3), (-0.2, -0.3), (-0.3, 0), (-0.1, -0.06)],
     "stripe": [(0.2, -0.01), (0.06, -0.07), (-0.1, -0.04), (-0.24, 0.05), (-0.08, 0.06), (0.06, 0.03)],
     "brow": [(0.2, -0.05), (0.06, -0.13), (-0.1, -0.11), (-0.22, -0.03), (-0.08, -0.05), (0.06, -0.06)],
@@ -81,7 +81,7 @@ MARKS = {
 BILLS = {
     "cone": [(0.17, -0.05), (0.27, -0.01), (0.33, 0.05), (0.27, 0.08), (0.17, 0.1)],
     "thin": [(0.17, -0.005), (0.27, 0.02), (0.34, 0.04), (0.27, 0.055), (0.17, 0.065)],
-    "long": [(0.17, -0.01), (0.42, 0.02), (0.62, 0.06), (0.42, 0.06), (0.17, 0.065)],
+    "long": [(0.17, -0.03), (0.4, 0.01), (0.6, 0.06), (0.4, 0.07), (0.17, 0.08)],
     "curved": [(0.17, -0.02), (0.35, 0), (0.51, 0.12), (0.35, 0.055), (0.17, 0.075)],
     "hooked": [(0.17, -0.04), (0.29, -0.03), (0.36, 0.03), (0.34, 0.11), (0.29, 0.06), (0.17, 0.09)],
 }
@@ -171,7 +171,7 @@ def draw_plumage(layer, frame, face, species, rng):
     for mark in ("hood", "throat", "cap"):
         paint(coat, face, smooth(MARKS[mark]), species.marks.get(mark))
     coat = coat.filter(ImageFilter.BoxBlur(float(np.hypot(*frame[:, 1])) * 0.02))
-    for mark, long, width in (("streaks", 0.08, 0.025), ("spots", 0.045, 0.04)):
+    for mark, long, width in (("streaks", 0.08, 0.025), ("spots", 0.05, 0.05)):
         for start in rng.uniform((-0.2, -0.2), (0.45, 0.35), (70, 2)) if mark in species.marks else ():
             if start @ ACROSS > 0.05:  # not on the back
                 paint(coat, frame, blade(start, start + AXIS * long, width), species.marks[mark])
@@ -227,7 +227,7 @@ def draw_bird(species: Species, rng: np.random.Generator, size: int = 112) -> np
 
     canvas, plane = 2 * size, np.eye(2, 3)  # painted at twice the size, so that reducing it smooths the edges
     perch, bird, twig = (Image.new("RGBA", (canvas, canvas)) for _ in range(3))
-    side, length = rng.choice([-1, 1]), canvas * vary(0.5, 0.13)
+    side, length = rng.choice([-1, 1]), canvas * vary(0.55, 0.11)
     centre = canvas * vary(np.array([0.5 + 0.03 * side, 0.48 - 0.1 * species.legs]), 0.1, 2)
     upright = attach(plane, centre, (side * length * vary(0.87, 0.13), length))
     body = attach(upright, (0, 0), 1, vary(0, 0.3))
@@ -238,9 +238,9 @@ def draw_bird(species: Species, rng: np.random.Generator, size: int = 112) -> np
     foot = upright[:, :2] @ (0.04, ground) + upright[:, 2]
     draw_perch(perch, attach(plane, foot, canvas, vary(0, 0.25)), rng)
     for x in (-0.02, 0.1):
-        paint(bird, upright, blade((x * 1.5, 0.2), (x, ground), 0.035), species.marks["bare"], 0.8)
+        paint(bird, upright, blade((x * 1.5, 0.2), (x, ground), 0.045), species.marks["bare"], 0.8)
         for toe in ((x - 0.06, ground + 0.04), (x + 0.02, ground + 0.04), (x + 0.08, ground + 0.03)):
-            paint(bird, upright, blade((x, ground), toe, 0.025), species.marks["bare"], 0.7)
+            paint(bird, upright, blade((x, ground), toe, 0.03), species.marks["bare"], 0.7)
     draw_tail(bird, attach(body, TAIL, (1, -1), backwards + vary(0, 0.15)), species)
     draw_plumage(bird, body, face, species, rng)
     draw_wing(bird, attach(body, SHOULDER, (0.8, -1), backwards + vary(0, 0.1)), species)

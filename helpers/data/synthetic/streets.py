@@ -15,9 +15,10 @@ from PIL import Image, ImageColor, ImageDraw
 
 # Difficulty: more of any of these makes the classes harder to tell.
 TEXTURE = 1.0  # strength of the grain on road, stone and leaves
-NOISE = 4.0  # standard deviation of the camera's noise, in grey levels of 255
-GREYNESS = 0.25  # 0 leaves the colours alone, 1 makes a grey picture
+NOISE = 2.0  # standard deviation of the camera's noise, in grey levels of 255
+GREYNESS = 0.05  # 0 leaves the colours alone, 1 makes a grey picture
 CLUTTER = 1.0  # number of things on the sidewalks
+REACH = 28
 
 SCALE = 2  # drawn this much larger, then reduced: smooth edges in the image
 EYE, SPEED = 1.5, 8.0  # the camera's height and its metres a second
@@ -40,14 +41,16 @@ WEATHERS = [
     Weather(*palette("a0a8b2 cdd0d2"), (0.85, 0.87, 0.9), 0.1, 250, 0, 0),  # overcast
     Weather(*palette("96887c f5cd8c"), (1.05, 0.86, 0.62), 1.0, 220, 0.15, 0),  # low sun
     Weather(*palette("69707a a5acb2"), (0.6, 0.64, 0.7), 0.0, 110, 0.5, 0.2),  # rain
-    Weather(*palette("283054 c8826e"), (0.42, 0.42, 0.56), 0.1, 200, 0, 0.45),  # dusk
+    Weather(*palette("283054 c8826e"), (0.5, 0.5, 0.64), 0.1, 200, 0, 0.45),  # dusk
     Weather(*palette("bec2c6 ced1d4"), (0.86, 0.88, 0.9), 0.0, 50, 0, 0),  # fog
 ]
 FACADES = palette("a05844 b2a28c 7a7c80 627462 ccc4b4 8a6e5c 5c6678 d0ac7a 80463e e2ded6")
 STONES = palette("84827e a0988c 706e70 967662 b2b0aa")
-METALS = palette("787c7e 969898 3e4642 2c2e32 c4c2ba 7a624a")
-CLOTHES = palette("282c3c a02a2c 3c5a96 c8c4be 5a5c60 be963c 2c6e46 78546e d6ac8e 845c40")
+METALS = palette("787c7e 969898 4c5250 c4c2ba")
+WOODS = palette("8a5a34 a87850 6a4428 e8e4da")
+CLOTHES = palette("282c3c d0282c 2c56c8 e87828 e0c030 c83080 30a8a8")
 PAINTS = palette("c8ccd0 2a2c32 787c82 b02020 244690 e2e2de deb428 2e5446 68685c")
+LACQUERS = palette("6a3c8c 4c2a70 8c50a0 2e7868")
 LEAVES = palette("42602c 32522c 586c30 2c4632 687438 8c6c2c")
 SIGNS = palette("d02424 2850b4 ecc024 288a50 e8e8e4")
 GLASS = palette("262e3a 465462 78828a 343230")
@@ -67,11 +70,11 @@ class View:
     def __init__(self, width, height, rng):
         self.size = width * SCALE, height * SCALE
         self.weather = rng.choice(WEATHERS)
-        self.focal, self.centre = 0.65 * self.size[0], rng.uniform(0.44, 0.56) * self.size[0]
+        self.focal, self.centre = 0.8 * self.size[0], rng.uniform(0.44, 0.56) * self.size[0]
         self.horizon = rng.uniform(0.43, 0.49) * self.size[1]
         self.bend = rng.uniform(-0.004, 0.004)  # half the curvature, in 1/m
         self.sun = rng.choice((-1, 1)) * self.weather.sun  # > 0: light from the right
-        self.town = rng.uniform(0.1, 0.6)  # share of plots with a house
+        self.town = rng.uniform(0.1, 0.5)  # share of plots with a house
         self.image = self.sky(np.random.default_rng(rng.getrandbits(32)))
         self.mask = Image.new("L", self.size, Id.NONE)
         self.pen, self.label_pen = ImageDraw.Draw(self.image, "RGBA"), ImageDraw.Draw(self.mask)
@@ -153,8 +156,8 @@ def building(view, rng, side, x, z, length):
 
 
 def fence(view, rng, side, x, z, length):
-    height, colour = rng.uniform(1, 1.8), rng.choice(METALS)
-    step, share = rng.uniform(0.3, 0.5), rng.uniform(0.1, 0.7)
+    height, colour = rng.uniform(1.2, 1.9), rng.choice(WOODS)
+    step, share = rng.uniform(0.3, 0.5), rng.uniform(0.2, 0.8)
     if share < 0.3:  # wire mesh counts as filled, although one sees through
         view.rect(x, (0, height), (z, z + length), colour, Id.FENCE, alpha=110)
     for start in np.arange(z, min(z + length, 50), step):
@@ -202,24 +205,24 @@ def plot(view, rng, side, x, z, length):
 
 def lamp(view, rng, side, x, z, length):
     colour, y, end, lit = rng.choice(METALS), rng.uniform(4.5, 7), x - side * 1.6, view.weather.lit > 0
-    view.limb((x, x), (0, y), z, (0.12, 0.09), colour, Id.POLE)
-    view.paint([(x, y - 0.1, z), (x, y + 0.1, z), (end, y + 0.4, z), (end, y + 0.2, z)], colour, Id.POLE)
+    view.limb((x, x), (0, y), z, (0.22, 0.17), colour, Id.POLE)
+    view.paint([(x, y - 0.15, z), (x, y + 0.15, z), (end, y + 0.5, z), (end, y + 0.2, z)], colour, Id.POLE)
     view.blob(end, y + 0.25, z, 0.35, 0.13, (255, 236, 190) if lit else colour, Id.POLE, glow=lit)
 
 
 def traffic_light(view, rng, side, x, z, length):
     y, shining = rng.uniform(2.4, 3.2), rng.randrange(3)
-    view.limb((x, x), (0, y), z, (0.09, 0.09), rng.choice(METALS), Id.POLE)
-    view.rect((x - 0.28, x + 0.28), (y, y + 1.2), z, DARK, Id.SIGN)
+    view.limb((x, x), (0, y), z, (0.18, 0.18), rng.choice(METALS), Id.POLE)
+    view.rect((x - 0.32, x + 0.32), (y, y + 1.2), z, DARK, Id.SIGN)
     for i, colour in enumerate(palette("3ce678 fabe3c fa3c32")):
         lit = i == shining
         view.blob(x, y + 0.24 + 0.37 * i, z, 0.15, 0.15, colour, bright=1 if lit else 0.25, glow=lit)
 
 
 def sign(view, rng, side, x, z, length):
-    y, size = rng.uniform(2.2, 2.8), rng.uniform(0.38, 0.55)
+    y, size = rng.uniform(2.2, 2.8), rng.uniform(0.5, 0.7)
     corners, turn = rng.choice((3, 4, 20)), rng.choice((0, 0.5))
-    view.limb((x, x), (0, y), z, (0.08, 0.08), rng.choice(METALS), Id.POLE)
+    view.limb((x, x), (0, y), z, (0.17, 0.17), rng.choice(METALS), Id.POLE)
     for radius in (size, 0.68 * size):
         angles = [2 * math.pi * (i + turn) / corners for i in range(corners)]
         points = [(x + radius * math.sin(a), y + radius * math.cos(a), z) for a in angles]
@@ -230,11 +233,11 @@ def person(view, rng, side, x, z, length):
     size, step, legs, top = rng.uniform(0.9, 1.08), rng.uniform(0.08, 0.2), *rng.choices(CLOTHES, k=2)
     for s in (-1, 1):
         shade = {"label": Id.PERSON, "bright": 0.85 + 0.1 * s}
-        view.limb((x + s * step, x + s * 0.1), (0, 0.9 * size), z, (0.08, 0.12), legs, **shade)
-        view.limb((x + s * 0.32, x + s * 0.22), (0.8 * size, 1.4 * size), z, (0.06, 0.06), top, **shade)
-    view.limb((x, x), (0.85 * size, 1.42 * size), z, (0.2, 0.24), top, Id.PERSON)
-    view.blob(x, 1.58 * size, z, 0.13, 0.17, (214, 172, 142), Id.PERSON, bright=rng.uniform(0.45, 1.1))
-    view.blob(x, 1.67 * size, z, 0.13, 0.09, (70, 50, 36), Id.PERSON, bright=rng.uniform(0.3, 2))
+        view.limb((x + s * step, x + s * 0.12), (0, 0.9 * size), z, (0.11, 0.15), legs, **shade)
+        view.limb((x + s * 0.38, x + s * 0.28), (0.8 * size, 1.4 * size), z, (0.09, 0.09), top, **shade)
+    view.limb((x, x), (0.85 * size, 1.42 * size), z, (0.26, 0.3), top, Id.PERSON)
+    view.blob(x, 1.58 * size, z, 0.16, 0.19, (214, 172, 142), Id.PERSON, bright=rng.uniform(0.45, 1.1))
+    view.blob(x, 1.68 * size, z, 0.16, 0.1, (70, 50, 36), Id.PERSON, bright=rng.uniform(0.3, 2))
 
 
 def vehicle(view, rng, side, x, z, length):
@@ -265,12 +268,12 @@ def vehicle(view, rng, side, x, z, length):
 
 
 def furniture(view, rng, side, x, z, length):
-    colour = rng.choice(PAINTS)
+    colour = rng.choice(LACQUERS)
     for x0, x1, y0, y1, z0, z1, bright in rng.choice(FURNITURE):
         view.box((x + side * x0, x + side * x1), (y0, y1), (z + z0, z + z1), colour, Id.OTHER, bright)
 
 
-SIDEWALK_THINGS = {lamp: 4, traffic_light: 2, sign: 4, tree: 3, furniture: 3, person: 5}  # how often
+SIDEWALK_THINGS = {lamp: 4, traffic_light: 2, sign: 4, tree: 3, furniture: 3, person: 9}  # how often
 
 
 def draw_ground(view, rng, left, right, pavement, ahead):
@@ -280,18 +283,18 @@ def draw_ground(view, rng, left, right, pavement, ahead):
         width, height = rng.uniform(12, 30), rng.uniform(3, 10)
         view.rect((x, x + width), (0, height), 125, rng.choice(colours), label, bright=0.8)
     asphalt, slab = [rng.uniform(68, 115)] * 3, rng.choice(STONES)
-    grass, paint, worn = rng.choice(LEAVES), rng.choice(((220, 170, 50), PALE)), rng.randint(150, 255)
+    grass, paint, worn = rng.choice(LEAVES), rng.choice(((220, 170, 50), PALE)), rng.randint(170, 255)
     strips = [
         (-300, 300, grass, Id.PLANT),
         (left - pavement, right + pavement, slab, Id.SIDEWALK),
         (left - 0.2, right + 0.2, [1.2 * c for c in slab], Id.SIDEWALK),  # the kerbs
         (left, right, asphalt, Id.ROAD),
-        (left + 0.3, left + 0.42, PALE, Id.LINE),
-        (right - 0.42, right - 0.3, PALE, Id.LINE),
+        (left + 0.25, left + 0.45, PALE, Id.LINE),
+        (right - 0.45, right - 0.25, PALE, Id.LINE),
     ]
     dashed = rng.random() < 0.6
     if not dashed:
-        strips += [(-2.02, -1.88, paint, Id.LINE), (-1.72, -1.58, paint, Id.LINE)]
+        strips += [(-2.1, -1.9, paint, Id.LINE), (-1.7, -1.5, paint, Id.LINE)]
     for z in (0.6 * 1.4**i for i in range(16, -1, -1)):  # short pieces follow the bend
         for x0, x1, colour, label in strips:
             view.rect((x0, x1), 0, (z, 1.4 * z), colour, label, alpha=worn if label == Id.LINE else 255)
@@ -299,7 +302,7 @@ def draw_ground(view, rng, left, right, pavement, ahead):
         for x in (left - pavement, right):
             view.rect((x, x + pavement), 0, (z, z + 0.05), slab, bright=0.6, alpha=150)
     for z in np.arange(-ahead % 7 - 7, 80, 7) if dashed else ():
-        view.rect((-1.88, -1.72), 0, (z, z + 3), paint, Id.LINE, alpha=worn)
+        view.rect((-1.92, -1.68), 0, (z, z + 3), paint, Id.LINE, alpha=worn)
     zebra = rng.uniform(9, 60) - ahead
     for x in np.arange(left + 0.5, right - 0.6, 1):
         view.rect((x, x + 0.5), 0, (zebra, zebra + 2.5), PALE, Id.LINE, alpha=worn)
@@ -360,10 +363,10 @@ def draw_street(seed, offset=0.0, width=240, height=180):
             add(plot, side, kerb + side * pavement, z, length)
             z += length + rng.choice((0, 0, 0, 3))
         z = rng.uniform(4, 7)
-        while z < 60:
+        while z < REACH:
             thing = rng.choices(list(SIDEWALK_THINGS), SIDEWALK_THINGS.values())[0]
             add(thing, side, kerb + side * rng.uniform(0.4, pavement - 0.6 if thing is person else 1.2), z)
-            z += rng.uniform(1.5, 6) / CLUTTER
+            z += rng.uniform(1.5, 4.5) / CLUTTER
         z = rng.uniform(4, 12)
         while parked[side > 0] and z < 60:
             add(vehicle, rng.choice((1, side)), kerb - side * 1.1, z, 4.2)
