@@ -68,7 +68,7 @@ def main(arguments=None):
 
 
 def run(options):
-    from helpers.notebooks import NOTEBOOKS, ROOT, execute, store
+    from helpers.notebooks import NOTEBOOKS, ROOT, execute, store, store_gallery
 
     folders = {name.upper(): getattr(options, name) for name in DATA_SETS}
     if options.store and any(folders.values()):
@@ -83,6 +83,8 @@ def run(options):
         executed = execute(source, out, {"PRESET": options.preset, "OUT": shown, **own})
         if options.store:
             store(executed, source)
+    if options.store and not options.notebooks:
+        store_gallery(out / "figures")
     print(f"Notebooks (.ipynb, .html), figures/ and results.csv, .json, .tex are in {out}")
 
 

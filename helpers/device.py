@@ -23,7 +23,7 @@ class Hardware:
 
 
 def _cpu_multiplies_bf16_fast():
-    """AMX doubles the rate of fp32 and more, and so does avx512_bf16 on AMD; on Intel the latter gains nothing."""
+    """AMX at least doubles fp32's rate, and so does avx512_bf16 on AMD; on Intel the latter gains nothing."""
     has = getattr(torch.cpu, "get_capabilities", dict)()
     amd = "amd" in f"{has.get('cpu_name', '')} {platform.processor()}".lower() or "AuthenticAMD" in _cpuinfo()
     return bool(has.get("amx_bf16") or (has.get("avx512_bf16") and amd))

@@ -219,12 +219,12 @@ def confused_pairs(matrix, classes, count=8):
 @styled
 def sharpness_and_colour(points, title=None):
     """Where each variant stands: ``points`` maps a name to (sharpness / truth, ab error)."""
-    figure, axis = plt.subplots(figsize=(4.6, 3))
+    figure, axis = plt.subplots(figsize=(6.2, 2.8))
     for i, (name, (x, y)) in enumerate(points.items()):
-        axis.plot(x, y, "o", color=f"C{i % 7}", ms=7)
-        axis.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7)
+        axis.plot(x, y, "os^D"[i // 7 % 4], color=f"C{i % 7}", ms=7, ls="", label=name, alpha=0.85)
     axis.set(xlabel="sharpness / truth (1 is as sharp)", ylabel="ab error (0 is the right colour)")
-    axis.margins(0.25)
+    axis.margins(0.1)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axis.set_title(title)
     return figure
 
@@ -246,13 +246,12 @@ def gradient_flow(gradients):
 
 
 def busiest_spots(band, side, count):
-    """Where borders are densest: ``count`` squares (image, top, left), no two in one image; band (N, H, W)."""
-    density = torch.nn.functional.avg_pool2d(torch.as_tensor(band)[:, None].float(), side, max(1, side // 4))[
-        :, 0
-    ]
+    """Where borders are densest: ``count`` squares (image, top, left), one an image; band (N, H, W)."""
+    step = max(1, side // 4)
+    density = torch.nn.functional.avg_pool2d(torch.as_tensor(band).float(), side, step)
     best = density.flatten(1).max(1)
     spots = []
     for i in best.values.argsort(descending=True)[:count].tolist():
         y, x = divmod(int(best.indices[i]), density.shape[2])
-        spots.append((i, y * max(1, side // 4), x * max(1, side // 4)))
+        spots.append((i, y * step, x * step))
     return spots

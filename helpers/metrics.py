@@ -96,7 +96,7 @@ def per_image_confusion(predictions, targets, num_classes):
 
 def border_band(target, distance=2):
     """Pixels within ``distance`` of another class, where crispness shows: (N, H, W) ids -> (N, H, W) bool."""
-    ids = torch.as_tensor(target)[:, None].float()
+    ids = torch.from_numpy(np.array(target, dtype=np.float32))[:, None]
     size = 2 * distance + 1
     highest = torch.nn.functional.max_pool2d(ids, size, 1, distance)
     lowest = -torch.nn.functional.max_pool2d(-ids, size, 1, distance)

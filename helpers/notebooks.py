@@ -8,6 +8,16 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
+GALLERY = (  # what the README shows of reports/quick/figures
+    "accuracy_intervals",
+    "border_closeups",
+    "colorization_comparison",
+    "figure2_unet_architecture",
+    "learning_curves_residual_plain",
+    "psnr_by_level",
+    "red_mornings",
+    "segmentation_comparison",
+)
 
 
 class NotebookFailed(RuntimeError):
@@ -78,6 +88,20 @@ def store(executed, source):
     beside = source.with_suffix(".part")
     nbformat.write(notebook, beside)
     os.replace(beside, source)
+
+
+def store_gallery(figures):
+    """Small copies of the README's pictures, beside the notebooks that made them."""
+    from PIL import Image
+
+    place = ROOT / "notebooks" / "gallery"
+    place.mkdir(exist_ok=True)
+    for name in GALLERY:
+        with Image.open(figures / f"{name}.png") as picture:
+            picture = picture.convert("RGB")
+            picture.thumbnail((900, 900))
+            picture = picture.quantize(128)
+            picture.save(place / f"{name}.png", optimize=True)
 
 
 def clean(output):

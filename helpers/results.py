@@ -4,9 +4,10 @@ import json
 import os
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 
-from helpers.figures import METRICS
+from helpers.figures import METRICS, STYLE
 
 COLUMNS = ["task", "data", "network", "score", "value", "low", "high", "reported"]
 REPORTED = {
@@ -39,9 +40,10 @@ class Results:
         place = self.folder / "figures"
         place.mkdir(parents=True, exist_ok=True)
         if self.data.synthetic:
-            figure.text(0.995, 0.003, "drawn data", ha="right", va="bottom", fontsize=7, color="#777777")
-        figure.savefig(place / f"{name}.pdf", metadata={"CreationDate": None})
-        figure.savefig(place / f"{name}.png", metadata={"Software": None})
+            figure.text(0.995, -0.005, "drawn data", ha="right", va="top", fontsize=7, color="#777777")
+        with plt.style.context(STYLE):  # holds the resolution and the kind of fonts, too
+            figure.savefig(place / f"{name}.pdf", metadata={"CreationDate": None})
+            figure.savefig(place / f"{name}.png", metadata={"Software": None})
         return figure
 
     def table(self):
@@ -59,13 +61,11 @@ class Results:
         report = REPORTED[self.task]
         if self.data.synthetic:
             return Markdown(
-                f"**Not comparable.** These scores come from {self.data.label}; the report's ({report}) from "
-                "photographs. Drawn data tells which network is better, never how good it would be out there. "
-                "Give the real set's folder at the top of the notebook to see both side by side here."
+                f"**Not comparable.** These scores come from {self.data.label}; the report's ({report}) "
+                "from photographs. Drawn data tells which network is better, never how good it would be "
+                "out there. Give the real set's folder at the top of the notebook to see both here."
             )
-        print(
-            f"The report: {report}. Ours, on {self.data.label} (splits and sizes may differ from the report's):"
-        )
+        print(f"The report: {report}. Ours, on {self.data.label}; splits and sizes may differ:")
         return self.table().loc[list(networks)]
 
     def save(self):
@@ -81,7 +81,7 @@ class Results:
         replace(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
         replace(self.folder / "results.csv", frame.to_csv(index=False))
         frame["value"] = [show(row.value, row.low, row.high) for row in frame.itertuples()]
-        latex = frame.drop(columns=["low", "high"]).fillna("").to_latex(index=False, escape=True)
+        latex = frame.drop(columns=["low", "high"]).to_latex(index=False, escape=True, na_rep="")
         replace(self.folder / "results.tex", latex)
         return self.table()
 

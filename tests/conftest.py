@@ -39,5 +39,10 @@ def tiny_data(kind, count=24, size=(32, 32), classes=3, seed=0):
 
     names = [] if kind == "landscapes" else [f"class {c}" for c in range(classes)]
     return SimpleNamespace(
-        classes=names, train=part(count), valid=part(count // 2), test=part(count // 2), synthetic=True, label="tiny"
+        classes=names,
+        train=part(count),
+        valid=part(count // 2),
+        test=part(count // 2),
+        synthetic=True,
+        label="tiny",
     )

@@ -51,9 +51,11 @@ def test_colour_classes_cover_srgb_and_decode_to_the_nearest_colour():
     colours = ColourClasses()
     truth = rgb()
     classes = colours.encode(truth)
-    assert 0 <= classes.min() and classes.max() < len(colours.centres)
+    assert classes.min() >= 0 and classes.max() < len(colours.centres)
     distance = (colours.centres[classes].movedim(-1, 1) - rgb_to_lab(truth)[:, 1:]).norm(dim=1)
-    assert distance.max() <= colours.step / 2**0.5 + 1  # half a cell's diagonal; a little more at the gamut's rim
+    assert (
+        distance.max() <= colours.step / 2**0.5 + 1
+    )  # half a cell's diagonal; a little more at the gamut's rim
     logits = 50 * torch.nn.functional.one_hot(classes, len(colours.centres)).movedim(-1, 1).float()
     error = rgb_to_lab(colours.decode(logits, rgb_to_grey(truth)))[:, 1:] - rgb_to_lab(truth)[:, 1:]
     assert error.norm(dim=1).mean() < 12

@@ -30,8 +30,8 @@ def prepare(tmp_path):
 def decoded(monkeypatch):
     """How many files were decoded so far."""
     count = []
-    decode_all = cache.decode_all
-    monkeypatch.setattr(cache, "decode_all", lambda jobs: count.extend(jobs) or decode_all(jobs))
+    decode_into = cache.decode_into
+    monkeypatch.setattr(cache, "decode_into", lambda *job: count.extend(job[-1]) or decode_into(*job))
     return count
 
 
@@ -44,22 +44,18 @@ def contents(data) -> list:
 
 
 def script(source, root, body="", size=32, name="birds", after=()) -> list[str]:
-    """A command that prepares in a process of its own, with ``body`` run before."""
-    newline = "\n" + " " * 12
-    code = f"""
-        import sys
-        import helpers.data
-        from helpers.data import cache, decode, parallel, places
-        def main():
-            {textwrap.indent(textwrap.dedent(body), " " * 12).strip() or "pass"}
-            data = helpers.data.prepare({name!r}, {str(source)!r}, root={str(root)!r}, size={size})
-            print("read", len(data.train), data.train.images[::7].sum())
-            {newline.join(after)}
-        if __name__ == "__main__":
-            main()
-    """
+    """A command that prepares in a process of its own; its workers run ``body`` too."""
+    lines = [
+        "import helpers.data",
+        "from helpers.data import cache, decode, parallel",
+        textwrap.dedent(body),
+        "if __name__ == '__main__':",
+        f"    data = helpers.data.prepare({name!r}, {str(source)!r}, root={str(root)!r}, size={size})",
+        "    print('read', len(data.train), data.train.images[::7].sum())",
+        *(f"    {line}" for line in after),
+    ]
     file = Path(root).parent / f"script_{time.monotonic_ns()}.py"
-    file.write_text(textwrap.dedent(code))
+    file.write_text("\n".join(lines))
     return [sys.executable, str(file)]
 
 
@@ -74,9 +70,9 @@ start = partial(
     start_new_session=True,
 )
 SLOW = """
-    import time
-    phash = decode.phash
-    decode.phash = lambda image: time.sleep(0.03) or phash(image)
+import time
+phash = decode.phash
+decode.phash = lambda image: time.sleep(0.03) or phash(image)
 """
 
 
@@ -111,6 +107,15 @@ def test_each_size_has_a_cache_of_its_own(tmp_path, prepare, decoded):
     count = len(decoded)
     prepare("birds", source, size=(24, 40))
     assert len(decoded) == count
+
+
+def test_a_part_of_a_set_leaves_the_cache_of_the_whole_alone(tmp_path, prepare, decoded):
+    source = make_birds(tmp_path / "set", ("A", "B", "C"))
+    prepare("birds", source)
+    assert len(prepare("birds", source, limit=2).train) == 2
+    assert prepare("birds", source, classes=2).classes == ["A", "B"]
+    count = len(decoded)
+    assert len(prepare("birds", source).train) == 18 and len(decoded) == count
 
 
 CHANGES = {
@@ -210,7 +215,7 @@ def test_two_processes_at_once_give_one_result(tmp_path):
 @pytest.mark.parametrize("delay", [0, 0.1, 0.3])
 def test_after_a_kill_the_next_run_starts_clean(tmp_path, processes, delay):
     source, root = make_birds(tmp_path / "set", train=60), tmp_path / "data"
-    body = SLOW + ("    parallel.PROCESSES_FROM = 0" if processes else "")
+    body = SLOW + f"parallel.PROCESSES_FROM = {0 if processes else 10**9}"
     victim = start(script(source, root, body))
     wait_for(lambda: list(root.glob("cache/*.part/images.u8")))
     time.sleep(delay + processes)

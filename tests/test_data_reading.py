@@ -222,6 +222,7 @@ def test_the_bonnet_of_real_streets_is_counted_apart(prepare):
     bonnet = streets.bonnet_mask(data.train.targets)
     assert bonnet[:, 530:].mean() > 0.98 and not bonnet[:, :490].any()
     shares = data.report.shares
+    assert "Vehicles: own bonnet 15.2" in str(data.report)
     assert shares["Vehicles: own bonnet"] == pytest.approx(0.1526, abs=0.002)
     assert shares["Vehicles"] < 0.03 and sum(shares.values()) == pytest.approx(1)
 

@@ -84,7 +84,7 @@ def test_ids_out_of_range_are_an_error_and_never_a_wrong_count(bad):
 
 @pytest.mark.parametrize("shape", [(2, CLASSES + 1, 4), (2, 4), (2, CLASSES, 4, 4)])
 def test_shapes_that_do_not_fit_are_an_error(shape):
-    with pytest.raises(ValueError, match="expected|differ"):
+    with pytest.raises(ValueError, match=r"expected|differ"):
         ConfusionMatrix(CLASSES).update(torch.rand(shape), torch.zeros(2, 4, dtype=int))
 
 
@@ -107,7 +107,9 @@ def test_bootstrap_interval_is_that_of_a_mean():
     values = np.random.default_rng(0).normal(3, 2, 400)
     value, low, high = metrics.bootstrap(values)
     assert value == pytest.approx(values.mean())
-    np.testing.assert_allclose([low, high], values.mean() + np.array([-1.96, 1.96]) * values.std() / 20, atol=0.03)
+    np.testing.assert_allclose(
+        [low, high], values.mean() + np.array([-1.96, 1.96]) * values.std() / 20, atol=0.03
+    )
 
 
 def test_bootstrap_of_mean_iou_is_exact_on_the_test_set_itself():
@@ -138,7 +140,13 @@ def test_psnr_and_ssim_agree_with_scikit_image_picture_by_picture():
             skimage.metrics.peak_signal_noise_ratio(other, one, data_range=1), rel=1e-5
         )
         ssim = skimage.metrics.structural_similarity(
-            other, one, channel_axis=2, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            other,
+            one,
+            channel_axis=2,
+            data_range=1,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
         )
         assert found["ssim"][i] == pytest.approx(ssim)
 

@@ -41,7 +41,9 @@ def test_plain_net_has_no_shortcut_parameters_and_no_shortcut():
 def test_unet_has_the_channel_plan_of_the_paper():
     net = UNet(1, 2)
     convolutions = [[m for m in block if isinstance(m, nn.Conv2d)] for block in (*net.down, net.bottleneck)]
-    assert [[c.out_channels for c in pair] for pair in convolutions] == [[c, c] for c in (64, 128, 256, 512, 1024)]
+    assert [[c.out_channels for c in pair] for pair in convolutions] == [
+        [c, c] for c in (64, 128, 256, 512, 1024)
+    ]
     ups = [[m.in_channels for m in block if isinstance(m, nn.Conv2d)] for block in reversed(net.up)]
     assert ups == [[1024, 512], [512, 256], [256, 128], [128, 64]]
     # The paper's network has 31 030 658 weights; ours has batch norm's scale in place of each 3×3's bias.

@@ -139,7 +139,11 @@ def test_predictions_have_the_documented_shapes():
     for name, network in CASES[::2]:
         model, task, data = make(name, network)
         shapes[name] = tuple(predict(model, task, data.test).shape)
-    assert shapes == {"classification": (12, 3), "segmentation": (12, 32, 32), "colorization": (12, 3, 32, 32)}
+    assert shapes == {
+        "classification": (12, 3),
+        "segmentation": (12, 32, 32),
+        "colorization": (12, 3, 32, 32),
+    }
 
 
 def test_every_colorization_loss_learns_a_picture_but_the_literal_softmax_reading():
@@ -155,7 +159,7 @@ def test_schedules_start_and_end_where_they_should():
     for schedule, first, last in (("constant", 1, 1), ("linear", 1, 0.01), ("cosine", 1 / 11, 0)):
         rates = [learning_rate(replace(SETTINGS, lr=1.0, schedule=schedule), s, steps) for s in range(steps)]
         assert rates[0] == pytest.approx(first) and rates[-1] == pytest.approx(last, abs=1e-3)
-        assert 0 <= min(rates) and max(rates) <= 1
+        assert min(rates) >= 0 and max(rates) <= 1
     with pytest.raises(ValueError, match="no schedule 'step'"):
         learning_rate(replace(SETTINGS, schedule="step"), 0, 1)
 
@@ -183,9 +187,18 @@ def test_the_report_preset_is_the_reports_settings_to_the_letter():
     p = preset("report")
     assert (p.classification.epochs, p.classification.lr, p.classification.schedule) == (20, 1e-3, "linear")
     assert (p.segmentation.epochs, p.segmentation.lr, p.segmentation.loss) == (10, 1e-4, "cross_entropy")
-    assert (p.colorization.epochs, p.colorization.lr, p.colorization.loss) == (5, 1e-4, "channel_cross_entropy")
+    assert (p.colorization.epochs, p.colorization.lr, p.colorization.loss) == (
+        5,
+        1e-4,
+        "channel_cross_entropy",
+    )
     for settings in (p.classification, p.segmentation, p.colorization):
-        assert (settings.optimizer, settings.width, settings.weight_decay, settings.augment) == ("adam", 64, 0, 0)
+        assert (settings.optimizer, settings.width, settings.weight_decay, settings.augment) == (
+            "adam",
+            64,
+            0,
+            0,
+        )
 
 
 def test_unknown_names_are_answered_with_the_known_ones():

@@ -75,8 +75,9 @@ def prepare(
             folder = unpack(folder, root, scanner.looks_right)
     listing = scanner.scan(folder, classes)
     listing.thin(limit)
+    listing.variant = f"classes={classes} limit={limit}"
     splits, report = open_or_build(listing, size, root / "cache", skip_bad)
-    label = f"embedded drawn {name}" if synthetic else f"{name} of {folder.resolve().name}"
+    label = f"embedded drawn {name}" if synthetic else f"{name} from {folder.resolve().name}/"
     parts = {split: ArrayDataset(*arrays) for split, arrays in splits.items()}
     return DataSet(name, listing.classes, **parts, report=report, label=label, synthetic=synthetic)
 

@@ -6,21 +6,22 @@ content.json (names, class numbers, report), rows sorted by split.
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from .batches import give_back
-from .decode import decode_all
+from .decode import decode_into
 from .listing import SPLITS, LeftOut, Listing
 from .parallel import mapped
 from .places import check_space, locked, made_beside
 from .report import Report
-from .streets import count_pixels
 
 VERSION = 1  # raise it when the same files would give other arrays
 CHECKED = 2**26  # bytes whose checksums are compared on opening; spread evenly over a larger cache
@@ -33,7 +34,7 @@ def open_or_build(
 
     Returns ``{split: (images, targets or None, names)}`` and the report.
     """
-    source = zlib.crc32(os.fsencode(listing.root.resolve()))
+    source = zlib.crc32(os.fsencode(listing.root.resolve()) + listing.variant.encode())
     stem = f"{listing.name}-{size[0]}x{size[1]}-{source:08x}"
     place = folder / f"{stem}-{listing.key}-v{VERSION}"
     with locked(folder / stem):
@@ -50,51 +51,40 @@ def open_or_build(
 
 def build(listing: Listing, size: tuple[int, int], place: Path, skip_bad: bool) -> None:
     """Decode all files of a listing, once and fully, into a new cache folder."""
-    has_masks = listing.name == "streets"
-    root = os.fspath(listing.root)
+    has_masks, root = listing.name == "streets", os.path.join(listing.root, "")
     jobs = [
-        (
-            os.path.join(root, item.image),
-            os.path.join(root, item.target) if has_masks else None,
-            size,
-            listing.crop,
-            listing.needs_colour,
-        )
-        for item in listing.items
+        (row, root + item.image, root + item.target if has_masks else None)
+        for row, item in enumerate(listing.items)
     ]
     check_space(place.parent, len(jobs) * size[0] * size[1] * (3 + has_masks))
     report = Report(listing.name, left_out=list(listing.left_out))
-    kept, hashes, sums, counts = [], [], [], np.zeros(14, np.int64)
+    rows, hashes, sums, counts = [], [], [], np.zeros(14, np.int64)
     with made_beside(place) as part:
-        bar = tqdm(total=len(jobs), desc=f"decoding {listing.name}", unit="image", leave=False)
-        # Plain writes, not a writable map: there a full disk is an error, here it would be a crash.
-        with bar, open(part / "images.u8", "wb") as images, open(part / "masks.u8", "wb") as masks:
-            for item, (pixels, mask, phash, notes, fault) in zip(
-                listing.items, mapped(decode_all, jobs), strict=True
-            ):
-                bar.update()
-                if fault:
-                    in_mask, reason, bad = fault
-                    report.left_out.append(LeftOut(item.target if in_mask else item.image, reason, bad))
-                    report.give_up(listing.root, skip_bad, len(jobs))
-                    continue
-                images.write(pixels)
-                sums.append(zlib.crc32(pixels))
-                if has_masks:
-                    masks.write(mask)
-                    sums[-1] = zlib.crc32(mask, sums[-1])
-                    counts += count_pixels(mask)
-                report.converted.update(notes)
-                kept.append(item)
-                hashes.append(phash)
-        report.read = {split: len(kept) for split in SPLITS[:1]}
+        files = {"images.u8": (*size, 3)} | ({"masks.u8": size} if has_masks else {})
+        for file in files:
+            (part / file).touch()
+        work = partial(decode_into, str(part), size, listing.crop, listing.needs_colour)
+        progress = {"desc": f"decoding {listing.name}", "unit": "image", "leave": False}
+        for row, told in enumerate(tqdm(mapped(work, jobs), total=len(jobs), **progress)):
+            if told.fault:
+                file, reason, bad = told.fault
+                report.left_out.append(LeftOut(file.removeprefix(root), reason, bad))
+                report.give_up(listing.root, skip_bad, len(jobs))
+            else:
+                rows.append(row)
+                hashes.append(told.phash)
+                sums.append(told.checksum)
+                counts += told.counts
+                report.converted.update(told.notes)
+        report.read = {"train": len(rows)}
         report.check(listing.root, skip_bad)
-        hashes = np.array(hashes, dtype=np.uint64)
+        kept, hashes = [listing.items[row] for row in rows], np.array(hashes, dtype=np.uint64)
         splits = listing.split(hashes) if listing.split else np.array([item.split for item in kept])
         order = np.argsort([SPLITS.index(split) for split in splits], kind="stable")
-        if listing.split:
-            reorder(part / "images.u8", (*size, 3), order)
-        kept, splits = [kept[i] for i in order], splits[order]
+        kept, splits, rows = [kept[i] for i in order], splits[order], [rows[i] for i in order]
+        if rows != list(range(len(jobs))):
+            for file, shape in files.items():
+                reorder(part / file, math.prod(shape), rows)
         report.read = {split: int((splits == split).sum()) for split in SPLITS}
         report.check(listing.root, skip_bad)
         report.pixels = counts.tolist() if has_masks else None
@@ -108,13 +98,13 @@ def build(listing: Listing, size: tuple[int, int], place: Path, skip_bad: bool) 
         np.save(part / "sums.npy", np.array(sums, dtype=np.uint32)[order])
 
 
-def reorder(path: Path, shape: tuple[int, ...], order: np.ndarray) -> None:
-    rows = np.memmap(path, np.uint8, "r", shape=(len(order), *shape))
-    with open(path.with_suffix(".sorted"), "wb") as file:
+def reorder(path: Path, row: int, order: list[int]) -> None:
+    """Rewrite a file of rows of ``row`` bytes, in this order."""
+    with open(path, "rb") as old, open(path.with_suffix(".new"), "wb") as new:
         for i in order:
-            file.write(rows[i])
-    rows._mmap.close()  # Windows replaces no open file
-    os.replace(path.with_suffix(".sorted"), path)
+            old.seek(i * row)
+            new.write(old.read(row))
+    os.replace(path.with_suffix(".new"), path)
 
 
 def open_cache(place: Path, size: tuple[int, int]) -> tuple[dict, Report] | None:

@@ -1,12 +1,16 @@
 """One file -> one small uint8 array, read to the last byte. Knows no torch, so that workers start fast."""
 
+import os
 import warnings
+import zlib
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .listing import describe
 from .similar import phash
+from .streets import count_pixels
 
 MAX_PIXELS = 90_000_000  # a larger picture takes more memory than a photo ever needs
 MIN_SIDE = 16
@@ -129,24 +133,52 @@ def explain(path: str, error: Exception) -> str:
     return f"is damaged or cut off ({str(error).rstrip('.')}): copy or download it again"
 
 
-def decode(job: tuple) -> tuple:
-    """(image path, mask path or None, size, crop, needs colour) -> (pixels, mask, hash, notes, fault).
+class Decoded(NamedTuple):
+    """What is told of one file; its pixels go straight into the arrays on disk."""
 
-    fault: None or (0 image | 1 mask, reason, is it bad).
-    """
-    image_path, mask_path, size, crop, needs_colour = job
-    reading, mask = 0, None
+    phash: int = 0
+    checksum: int = 0
+    counts: np.ndarray | int = 0  # pixels of each class, of a mask
+    notes: list[str] = []
+    fault: tuple[str, str, bool] | None = None  # the file, the reason, whether the file is bad
+
+
+def decode(image_path: str, mask_path: str | None, pixels, mask, crop: bool, needs_colour: bool) -> Decoded:
+    """Decode one image (and its mask) into one row of the arrays, ``pixels`` (H, W, 3) and ``mask`` (H, W)."""
+    reading = image_path
     try:
-        image, full, notes = read_image(image_path, size, crop)
+        image, full, notes = read_image(image_path, pixels.shape[:2], crop)
         if needs_colour and not has_colour(image):
-            return None, None, 0, notes, (0, "is grey: no colour to learn from", False)
+            return Decoded(fault=(image_path, "is grey: no colour to learn from", False))
         if mask_path:
-            reading = 1
-            mask = read_mask(mask_path, size, full)
-        return np.asarray(image), mask, phash(image), notes, None
+            reading = mask_path
+            mask[:] = read_mask(mask_path, pixels.shape[:2], full)
     except Exception as error:  # whatever a decoder raises, the file is bad; many bad ones stop the run
-        return None, None, 0, [], (reading, explain(job[reading], error), True)
+        return Decoded(fault=(reading, explain(reading, error), True))
+    pixels[:] = np.asarray(image)
+    checksum = zlib.crc32(pixels)
+    if not mask_path:
+        return Decoded(phash(image), checksum, notes=notes)
+    return Decoded(phash(image), zlib.crc32(mask, checksum), count_pixels(mask), notes)
 
 
-def decode_all(jobs: list[tuple]) -> list[tuple]:
-    return [decode(job) for job in jobs]
+def decode_into(
+    folder: str, size: tuple[int, int], crop: bool, needs_colour: bool, jobs: list[tuple]
+) -> list[Decoded]:
+    """Decode consecutive jobs (row, image path, mask path or None) into images.u8 and masks.u8 of ``folder``.
+
+    Workers write the arrays themselves, because sending them to the main process would cost as much as resizing.
+    Plain writes, not a writable map: so a full disk is an error and not a crash.
+    """
+    first, _, has_masks = jobs[0]
+    pixels = np.zeros((len(jobs), *size, 3), np.uint8)
+    masks = np.zeros((len(jobs), *size), np.uint8)
+    told = [
+        decode(image_path, mask_path, pixels[k], masks[k], crop, needs_colour)
+        for k, (_, image_path, mask_path) in enumerate(jobs)
+    ]
+    for name, rows in (("images.u8", pixels), *([("masks.u8", masks)] if has_masks else [])):
+        with open(os.path.join(folder, name), "r+b") as file:
+            file.seek(first * rows[0].nbytes)
+            file.write(rows)
+    return told

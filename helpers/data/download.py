@@ -114,7 +114,7 @@ def fetch_kaggle(handle: str, place: Path, accept: Callable[[Path], Path]) -> Pa
 
 
 def fetch_hub(handle: str, place: Path, accept: Callable[[Path], Path]) -> Path:
-    """A mirror's archives (train.tar.gz, …), unpacked side by side; a broken download goes on where it stopped."""
+    """A mirror's archives (train.tar.gz, …) side by side; a broken download goes on where it stopped."""
     from huggingface_hub import HfApi, hf_hub_url
     from huggingface_hub.file_download import http_get  # hf_hub_download would start a killed download over
 
@@ -133,7 +133,7 @@ def fetch_hub(handle: str, place: Path, accept: Callable[[Path], Path]) -> Path:
         for archive in sorted([*store.glob("*.tar.gz"), *store.glob("*.zip")]):
             top = part / archive.name.split(".")[0]  # train.tar.gz holds train/SPECIES or SPECIES
             extract(archive, top)
-            if (top / top.name).is_dir():
+            if [child.name for child in top.iterdir()] == [top.name]:
                 os.replace(top / top.name, part / "inner")
                 top.rmdir()
                 os.replace(part / "inner", top)

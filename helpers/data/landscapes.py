@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from .listing import SPLITS, SUFFIXES, DataError, Item, Listing, check_root, folders, walk
 from .similar import near_pairs
@@ -30,6 +28,9 @@ def scan(root: Path, classes: None = None) -> Listing:
 
 def split_photos(hashes: np.ndarray, seed: int = 0) -> np.ndarray:
     """Draw 80/10/10 by chance; photos that are near-duplicates of each other go to the same side."""
+    from scipy.sparse import coo_array  # here, so that decoding processes do without it
+    from scipy.sparse.csgraph import connected_components
+
     n = len(hashes)
     if n < 3:
         raise DataError(f"{n} usable landscape photos are too few: train, valid and test need at least 3.")

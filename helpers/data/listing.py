@@ -48,6 +48,7 @@ class Listing:
     crop: bool = True
     needs_colour: bool = False
     split: Callable | None = None
+    variant: str = ""  # what was asked of this source; caches of other variants of it are left alone
 
     @property
     def key(self) -> str:

@@ -83,7 +83,9 @@ class Report:
         return pd.DataFrame(rows, columns=["what", "detail", "files", "example"])
 
     def __str__(self) -> str:
-        return self.table().to_string(index=False, max_colwidth=90)
+        table = self.table().to_string(index=False, max_colwidth=90)
+        shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())
+        return f"{table}\nshare of the pixels: {shares}" if shares else table
 
 
 def first_of_each(entries: list[LeftOut]) -> list[LeftOut]:

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def draw(name: str, root: str | Path, seed: int = 0) -> Path:
     """
     place = Path(root) / name
     plan = list(PLANS[name](seed))
-    stamp = f"{DRAWING_VERSION} {seed} {len(plan)} {plan[-1]}\n"
+    recipe = repr((DRAWING_VERSION, plan, BIRD_SIZE, STREET_SIZE))
+    stamp = f"{DRAWING_VERSION} {zlib.crc32(recipe.encode()):08x}\n"
     with locked(place):
         made_from = place / ".drawn"
         if not (made_from.exists() and made_from.read_text() == stamp):

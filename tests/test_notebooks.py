@@ -1,0 +1,112 @@
+import json
+import shutil
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from helpers.__main__ import main
+from helpers.notebooks import NOTEBOOKS, NotebookFailed, code_digest, execute, store
+
+
+def small(path, *sources):
+    cells = [new_code_cell('OUT = ""', metadata={"tags": ["parameters"]}), *map(new_code_cell, sources)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+def test_all_three_notebooks_run_at_the_smoke_preset_and_leave_what_the_readme_promises(tmp_path, capfd):
+    main(["run", "--preset", "smoke", "--out", str(tmp_path)])
+    names = {p.name for p in tmp_path.iterdir()}
+    assert {f"{n.stem}{s}" for n in NOTEBOOKS for s in (".ipynb", ".html")} <= names
+    assert {"results.csv", "results.json", "results.tex", "figures"} <= names
+    figures = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert {p[:-4] for p in figures if p.endswith(".pdf")} == {p[:-4] for p in figures if p.endswith(".png")}
+    for number in range(1, 7):
+        assert any(name.startswith(f"figure{number}_") for name in figures), f"figure {number} of the report"
+    tasks = {row["task"] for row in json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))}
+    assert tasks == {"classification", "segmentation", "colorization"}
+    for path in tmp_path.glob("*.ipynb"):
+        errors = [
+            o for c in nbformat.read(path, 4).cells for o in c.get("outputs", []) if o.output_type == "error"
+        ]
+        assert not errors
+
+
+def test_a_run_on_real_files_reads_all_three_layouts(real_data, tmp_path):
+    folders = [f"--{name}={real_data / folder}" for name, folder in
+               {"birds": "birds", "streets": "camvid", "landscapes": "landscapes"}.items()]  # fmt: skip
+    main(["run", "--preset", "smoke", "--out", str(tmp_path), *folders])
+    rows = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert {row["data"] for row in rows}.isdisjoint(
+        {f"embedded drawn {n}" for n in ("birds", "streets", "landscapes")}
+    )
+    assert any(row["reported"] == 0.478 for row in rows)
+
+
+def test_a_failing_cell_is_named_and_what_ran_before_it_is_kept(tmp_path):
+    source = small(tmp_path / "1_x.ipynb", "print('ran')", "1 / 0", "print('never')")
+    with pytest.raises(NotebookFailed, match=r"out/1_x.ipynb: cell 4 stopped with ZeroDivisionError"):
+        execute(source, tmp_path / "out", {"OUT": "there"})
+    text = (tmp_path / "out" / "1_x.html").read_text(encoding="utf-8")
+    assert ">ran\n" in text and ">never\n" not in text
+
+
+def test_storing_keeps_outputs_and_drops_parameters_widgets_and_paths(tmp_path):
+    source = small(tmp_path / "1_x.ipynb", "print('hello')")
+    executed = nbformat.read(source, 4)
+    executed.cells.insert(1, new_code_cell("OUT = 'elsewhere'", metadata={"tags": ["injected-parameters"]}))
+    view = {
+        "application/vnd.jupyter.widget-view+json": {"model_id": "1"},
+        "text/plain": f"in {NOTEBOOKS[0].parent}",
+    }
+    executed.cells[2].outputs = [new_output("display_data", view)]
+    executed.metadata["widgets"] = {}
+    nbformat.write(executed, tmp_path / "executed.ipynb")
+    store(tmp_path / "executed.ipynb", source)
+    stored = nbformat.read(source, 4)
+    assert [cell.source for cell in stored.cells] == ['OUT = ""', "print('hello')"]
+    assert stored.cells[1].outputs[0].data == {"text/plain": "in ./notebooks"}
+    assert set(stored.metadata) == {"kernelspec", "language_info", "outputs_of"}
+    assert stored.metadata.outputs_of == code_digest(stored)
+
+
+def test_outputs_of_other_code_are_not_stored(tmp_path):
+    source = small(tmp_path / "1_x.ipynb", "print('hello')")
+    shutil.copy(source, tmp_path / "executed.ipynb")
+    small(source, "print('goodbye')")
+    before = source.read_bytes()
+    with pytest.raises(NotebookFailed, match="made from other code"):
+        store(tmp_path / "executed.ipynb", source)
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "4"], "no notebook '4'"),
+        (["run", "--preset", "fast"], "invalid choice: 'fast'"),
+        (["run", "--store", "--birds", "x"], "leave the data folders out"),
+        (
+            ["train", "classification", "--preset", "smoke", "--model", "vgg"],
+            "choose one of resnet18, plain18",
+        ),
+        (["prepare", "birds", "--from", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_wrong_arguments_end_with_one_clear_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    shown = f"{stop.value.code}\n{capsys.readouterr().err}"
+    assert message in shown and "Traceback" not in shown
+
+
+def test_one_network_is_trained_headless_and_once(tmp_path, capsys):
+    command = ["train", "segmentation", "--model", "fcn", "--preset", "smoke", "--out", str(tmp_path)]
+    main(command)
+    first = capsys.readouterr().out
+    main(command)
+    second = capsys.readouterr().out
+    assert first.count("epoch ") == 2 and "epoch   1/" not in second
+    assert first.splitlines()[-1] == second.splitlines()[-1] and "mean_iou" in second

@@ -1,0 +1,135 @@
+import json
+from types import SimpleNamespace
+
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from helpers import figures
+from helpers.architecture import architecture, shapes
+from helpers.models import FCN, ResNet18, UNet
+from helpers.results import Results, show
+
+DRAWN = SimpleNamespace(synthetic=True, label="embedded drawn birds")
+REAL = SimpleNamespace(synthetic=False, label="birds of Downloads")
+
+
+def filled(folder, task="classification", data=REAL, value=0.5):
+    results = Results(folder, task, data)
+    results.add("residual", "accuracy", value, 0.4, 0.6, reported=0.9)
+    results.add("plain", "accuracy", 0.25)
+    return results
+
+
+def test_results_are_the_same_in_csv_json_and_latex(tmp_path):
+    filled(tmp_path).save()
+    rows = json.loads((tmp_path / "results.json").read_text())
+    frame = pd.read_csv(tmp_path / "results.csv")
+    assert [r["value"] for r in rows] == frame.value.tolist() == [0.5, 0.25]
+    latex = (tmp_path / "results.tex").read_text()
+    assert "0.500 [0.400, 0.600]" in latex and latex.count(r"\\") == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.csv", "results.json", "results.tex"]
+
+
+def test_a_task_saved_again_replaces_its_own_rows_only(tmp_path):
+    filled(tmp_path, "segmentation").save()
+    filled(tmp_path, value=0.1).save()
+    filled(tmp_path, value=0.7).save()
+    frame = pd.read_csv(tmp_path / "results.csv")
+    assert frame.task.tolist() == ["classification"] * 2 + ["segmentation"] * 2
+    assert frame.value.tolist() == [0.7, 0.25, 0.5, 0.25]
+
+
+def test_drawn_scores_never_stand_beside_the_reports(tmp_path):
+    drawn, real = filled(tmp_path, data=DRAWN), filled(tmp_path, data=REAL)
+    assert "Not comparable" in drawn.beside_report("residual").data
+    drawn.save()
+    assert pd.read_csv(tmp_path / "results.csv").reported.isna().all()
+    real.save()
+    assert pd.read_csv(tmp_path / "results.csv").reported.tolist()[0] == 0.9
+    assert list(real.beside_report("residual").index) == ["residual"]
+
+
+def test_figures_say_that_data_is_drawn_and_their_pdf_is_the_same_every_time(tmp_path):
+    def draw():
+        return figures.class_counts([3, 5, 4])
+
+    texts = [t.get_text() for t in Results(tmp_path / "a", "x", DRAWN).figure(draw(), "f").texts]
+    assert "drawn data" in texts
+    assert not Results(tmp_path / "b", "x", REAL).figure(draw(), "f").texts
+    Results(tmp_path / "c", "x", DRAWN).figure(draw(), "f")
+    pdfs = [(tmp_path / x / "figures" / "f.pdf").read_bytes() for x in "abc"]
+    assert pdfs[0] == pdfs[2] != pdfs[1] and b"/FontFile2" in pdfs[0]
+    assert (tmp_path / "a" / "figures" / "f.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("args", "text"), [
+    ((0.5,), "0.500"), ((0.5, 0.4, 0.6), "0.500 [0.400, 0.600]"), ((25.31, 24, 26), "25.3 [24.0, 26.0]"),
+    ((-3.456,), "-3.46"),
+])  # fmt: skip
+def test_numbers_are_shown_with_the_digits_they_deserve(args, text):
+    assert show(*args) == text
+
+
+IMAGES = np.random.default_rng(0).integers(0, 255, (6, 24, 32, 3), dtype=np.uint8)
+ROWS = [{"epoch": e, "train_loss": 1 / e, "valid_loss": 1.2 / e, "accuracy": e / 5} for e in (1, 2, 3)]
+DRAWINGS = {
+    "gallery": lambda: figures.gallery(IMAGES, list("abcdef"), columns=4),
+    "panels": lambda: figures.panels([[torch.rand(1, 9, 12), torch.rand(3, 9, 12), IMAGES[0]]], list("abc")),
+    "palette_legend": lambda: figures.palette_legend(list("abc"), np.eye(3) * 255, [0.7, 0.2, 0.1]),
+    "class_counts": lambda: figures.class_counts([4]),
+    "learning_curves": lambda: figures.learning_curves({"a": ROWS, "b": ROWS[:1]}, "accuracy"),
+    "intervals": lambda: figures.intervals({"a": (0.5, 0.4, 0.6), "b": (0.2, 0.1, 0.3)}, "x", baseline=0.3),
+    "class_iou": lambda: figures.class_iou({"a": [[0.5, 0.4, 0.6], [np.nan] * 3]}, ["one", "two"]),
+    "confused_pairs": lambda: figures.confused_pairs([[3, 1], [2, 4]], ["ONE BIRD", "TWO BIRD"]),
+    "confused_pairs, none": lambda: figures.confused_pairs(np.eye(2, dtype=int), ["ONE", "TWO"]),
+    "sharpness_and_colour": lambda: figures.sharpness_and_colour({"a": (0.5, 9)}),
+    "gradient_flow": lambda: figures.gradient_flow({"a": [0.1, 0.01]}),
+    "resnet": lambda: architecture(ResNet18(3, width=4), torch.rand(1, 3, 64, 64)),
+    "plain": lambda: architecture(ResNet18(3, width=4, skip=False), torch.rand(1, 3, 64, 64)),
+    "fcn": lambda: architecture(FCN(3, width=4), torch.rand(1, 3, 64, 64)),
+    "unet": lambda: architecture(UNet(3, 3, width=4, skip=[1, 0, 1, 0]), torch.rand(1, 3, 64, 64)),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_every_figure_is_drawn_with_text_of_at_least_six_points(name):
+    figure = DRAWINGS[name]()
+    assert isinstance(figure, matplotlib.figure.Figure)
+    figure.canvas.draw()
+    sizes = [
+        t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text() and t.get_visible()
+    ]
+    assert min(sizes) >= 6
+
+
+def test_the_architecture_is_read_from_the_module():
+    steps = {name: shape for name, _, shape in shapes(UNet(3, 5, width=8), torch.rand(2, 3, 32, 48))}
+    assert (
+        steps["down.2"] == (2, 32, 8, 12) and steps["bottleneck"] == (2, 128, 2, 3) and steps["head"][1] == 5
+    )
+    orange = {
+        skip: sum(
+            isinstance(p, matplotlib.patches.FancyArrowPatch) and p.get_edgecolor()[0] > 0.8
+            for p in architecture(UNet(3, 3, width=4, skip=skip), torch.rand(1, 3, 32, 32)).axes[0].patches
+        )
+        for skip in (True, False, (True, False, False, True))
+    }
+    assert orange == {True: 4, False: 0, (True, False, False, True): 2}
+
+
+def test_error_maps_mark_wrong_pixels_red_and_no_others():
+    target = np.zeros((24, 32), int)
+    prediction = target.copy()
+    prediction[3, 4] = 1
+    shown = figures.error_map(IMAGES[0], prediction, target).astype(int)
+    assert ((shown[..., 0] - shown[..., 2]) > 150).nonzero() == (3, 4)
+
+
+def test_busiest_spots_find_the_dense_corner():
+    band = np.zeros((3, 40, 40), bool)
+    band[1, 20:30, 10:20] = True
+    (image, top, left), *_ = figures.busiest_spots(band, 8, 2)
+    assert image == 1 and 20 <= top <= 24 and 8 <= left <= 14
