@@ -4,7 +4,15 @@ import torch
 import torch.nn.functional as F
 
 
-def augment(images, target, strength, generator):
+def draw_views(count, generator):
+    """(7, count) numbers in [−1, 1] on the CPU, what ``augment`` does to each of ``count`` pictures.
+
+    The same generator state gives the same views on every device, and on any number of processes.
+    """
+    return 2 * torch.rand(7, count, generator=generator) - 1
+
+
+def augment(images, target, strength, views):
     """Flip, scale, move and turn each picture (and its mask alike), and change its light.
 
     Args:
@@ -12,13 +20,16 @@ def augment(images, target, strength, generator):
         target: (N, H, W) class ids, moved with the picture, or anything else, returned as it is.
         strength: 1 turns by up to ±12°, scales by up to ±25 %, moves by up to ±10 %, changes
             brightness and contrast by up to ±25 %; 0 changes nothing at all.
-        generator: a CPU ``torch.Generator``; the same draws give the same views on every device.
+        views: (7, N), from ``draw_views``.
     """
     if not strength:
         return images, target
-    n, device = len(images), images.device
-    draws = (2 * torch.rand(7, n, generator=generator) - 1).to(device)
-    flip, angle, scale, right, down, brightness, contrast = draws
+    n = len(images)
+    if images.is_cuda:
+        views = views.pin_memory()  # else the copy would wait for all that the GPU still has to do
+    flip, angle, scale, right, down, brightness, contrast = views.to(
+        images.device, non_blocking=images.is_cuda
+    )
     scale = 2.0 ** (0.32 * strength * scale)
     angle = 0.21 * strength * angle
     aspect = images.shape[-2] / images.shape[-1]

@@ -6,6 +6,8 @@ the new one, whatever happens in between, and nothing in it can execute when it 
 
 import json
 import os
+import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,6 +19,30 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is damaged, or that belongs to another training run."""
 
 
+@contextmanager
+def written_beside(path):
+    """A path beside ``path`` to write to, which takes its place in one step once the block has ended well.
+
+    Raises:
+        OSError: the disk is full or forbids it; what stood at ``path`` before is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"{path}: cannot be written ({error}); what was saved before is intact. Make room there, or give "
+            "another folder, and run again."
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def save_checkpoint(path, model, optimizer=None, **state):
     """Write weights, the optimizer's moments and ``state`` (anything JSON can hold) to ``path``."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
@@ -24,16 +50,8 @@ def save_checkpoint(path, model, optimizer=None, **state):
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, beside, metadata={"state": json.dumps(state)})
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with written_beside(path) as beside:
+        save_file(tensors, beside, metadata={"state": json.dumps(state), "crc32": _checksum(tensors)})
 
 
 def read_state(path):
@@ -42,16 +60,25 @@ def read_state(path):
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()["state"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: this checkpoint is damaged ({error}); move it away to train from the start"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def read_tensors(path):
+    """The tensors of a checkpoint, {"model.…" or "optimizer.…": value}, compared with their checksum."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+            expected = file.metadata()["crc32"]
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+    if _checksum(tensors) != expected:
+        raise _damaged(path, "its numbers do not fit their checksum")
+    return tensors
 
 
 def load_checkpoint(path, model, optimizer=None):
     """Put a checkpoint's tensors into ``model`` and ``optimizer``, and return its ``state``."""
-    state = read_state(path)
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    state, tensors = read_state(path), read_tensors(path)
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     try:
         model.load_state_dict(weights)
@@ -73,3 +100,16 @@ def _load_moments(optimizer, tensors):
         elif getattr(optimizer, "defaults", {}).get("fused"):
             value = value.to(parameter.device)
         optimizer.state[parameter][name] = value
+
+
+def _checksum(tensors):
+    checksum = 0
+    for name in sorted(tensors):
+        checksum = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), checksum)
+    return f"{checksum:08x}"
+
+
+def _damaged(path, error):
+    return CheckpointError(
+        f"{path}: this checkpoint is damaged ({error}); move it away to train from the start"
+    )

@@ -1,6 +1,8 @@
 """Run the notebooks from outside, and store their executed selves in the repository."""
 
+import base64
 import hashlib
+import io
 import os
 from pathlib import Path
 
@@ -57,6 +59,9 @@ def to_html(executed):
     from nbconvert import HTMLExporter
 
     page, _ = HTMLExporter(embed_images=True).from_notebook_node(nbformat.read(executed, 4))
+    # nbconvert's page shows source code in Markdown outputs in a proportional font; JupyterLab does not.
+    rule = "<style>.jp-RenderedMarkdown pre { font-family: monospace; font-size: 13px }</style>"
+    page = page.replace("</head>", f"{rule}</head>", 1)
     executed.with_suffix(".html").write_text(page, encoding="utf-8")
 
 
@@ -105,10 +110,20 @@ def store_gallery(figures):
 
 
 def clean(output):
-    """One output without widget references and without this machine's folders."""
+    """One output without widget references and folders of this machine; big pictures as JPEG if smaller."""
     data = output.get("data", {})
     data.pop("application/vnd.jupyter.widget-view+json", None)
     for holder, key in [(output, "text")] + [(data, key) for key in data if key.startswith("text/")]:
         if isinstance(holder.get(key), str):
             holder[key] = holder[key].replace(str(ROOT), ".").replace(str(Path.home()), "~")
+    if len(data.get("image/png", "")) > 60_000:
+        from PIL import Image
+
+        file = io.BytesIO()
+        Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB").save(
+            file, "JPEG", quality=85
+        )
+        if 2 * len(file.getvalue()) < len(data["image/png"]):
+            del data["image/png"]
+            data["image/jpeg"] = base64.b64encode(file.getvalue()).decode()
     return output

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from helpers.data import synthetic
+from helpers.data.streets import split_frames
 from helpers.data.synthetic.streets import Id, draw_street
 
 
@@ -40,3 +42,11 @@ def test_an_offset_moves_the_view_through_the_same_scene(scenes):
     _, elsewhere = scenes[1]
     assert 0.85 < (here == further).mean() < 1
     assert (here == elsewhere).mean() < (here == further).mean()
+
+
+def test_every_class_is_present_in_the_test_part_of_the_drawn_set():
+    frames = [i for i, split in enumerate(split_frames(synthetic.STREET_FRAMES)) if split == "test"]
+    seen = set()
+    for i in frames:
+        seen |= set(np.unique(draw_street((0, i))[1]))
+    assert seen == set(range(13))

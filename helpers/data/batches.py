@@ -32,9 +32,11 @@ class ArrayDataset:
         images = torch.from_numpy(np.asarray(self.images)[indices]).permute(0, 3, 1, 2)
         targets = images if self.targets is None else torch.from_numpy(np.asarray(self.targets)[indices])
         self._touched += images.numel()
-        if self._touched > 2**25:
+        if self._touched > 2**23 and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
             self._touched = 0
-            give_back(self.images, self.targets)
+            for array in (self.images, self.targets):  # the system keeps the pages cached, out of our memory
+                if isinstance(array, np.memmap):
+                    array._mmap.madvise(mmap.MADV_DONTNEED)
         return images, targets
 
     def subset(self, n: int, seed: int = 0) -> "ArrayDataset":
@@ -42,10 +44,3 @@ class ArrayDataset:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:n])
         targets = None if self.targets is None else np.asarray(self.targets)[chosen]
         return ArrayDataset(np.asarray(self.images)[chosen], targets, [self.names[i] for i in chosen])
-
-
-def give_back(*arrays) -> None:
-    """Hand the pages of memory-mapped arrays back to the system, which keeps them cached."""
-    for array in arrays:
-        if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-            array._mmap.madvise(mmap.MADV_DONTNEED)

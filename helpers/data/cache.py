@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from .batches import give_back
 from .decode import decode_into
 from .listing import SPLITS, LeftOut, Listing
 from .parallel import mapped
@@ -120,11 +119,14 @@ def open_cache(place: Path, size: tuple[int, int]) -> tuple[dict, Report] | None
         targets = masks if content["classes"] is None else np.array(content["classes"], dtype=np.int64)
         if not n == len(names) == len(sums) == len(names if targets is None else targets):
             raise ValueError("its parts differ in length")
+        parts = [part for part in (images, masks) if part is not None]
         for i in range(0, n, -(-images.nbytes // CHECKED)):
-            found = zlib.crc32(images[i])
-            if (found if masks is None else zlib.crc32(masks[i], found)) != sums[i]:
+            found = 0
+            for part in parts:  # read, not mapped, so that memory stays flat
+                row = part[0].nbytes
+                found = zlib.crc32(np.fromfile(part.filename, np.uint8, row, offset=i * row), found)
+            if found != sums[i]:
                 raise ValueError(f"{names[i]} has changed")
-        give_back(images, masks)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         print(f"The cache {place.name} is damaged ({error}): decoding again.")
         shutil.rmtree(place, ignore_errors=True)

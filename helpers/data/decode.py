@@ -139,12 +139,12 @@ class Decoded(NamedTuple):
     phash: int = 0
     checksum: int = 0
     counts: np.ndarray | int = 0  # pixels of each class, of a mask
-    notes: list[str] = []
+    notes: tuple[str, ...] = ()
     fault: tuple[str, str, bool] | None = None  # the file, the reason, whether the file is bad
 
 
 def decode(image_path: str, mask_path: str | None, pixels, mask, crop: bool, needs_colour: bool) -> Decoded:
-    """Decode one image (and its mask) into one row of the arrays, ``pixels`` (H, W, 3) and ``mask`` (H, W)."""
+    """Decode an image (and its mask) into one row of the arrays, ``pixels`` (H, W, 3) and ``mask`` (H, W)."""
     reading = image_path
     try:
         image, full, notes = read_image(image_path, pixels.shape[:2], crop)
@@ -153,7 +153,7 @@ def decode(image_path: str, mask_path: str | None, pixels, mask, crop: bool, nee
         if mask_path:
             reading = mask_path
             mask[:] = read_mask(mask_path, pixels.shape[:2], full)
-    except Exception as error:  # whatever a decoder raises, the file is bad; many bad ones stop the run
+    except Exception as error:  # whatever a decoder raises: the file is bad
         return Decoded(fault=(reading, explain(reading, error), True))
     pixels[:] = np.asarray(image)
     checksum = zlib.crc32(pixels)
@@ -162,12 +162,10 @@ def decode(image_path: str, mask_path: str | None, pixels, mask, crop: bool, nee
     return Decoded(phash(image), zlib.crc32(mask, checksum), count_pixels(mask), notes)
 
 
-def decode_into(
-    folder: str, size: tuple[int, int], crop: bool, needs_colour: bool, jobs: list[tuple]
-) -> list[Decoded]:
+def decode_into(folder: str, size: tuple, crop: bool, needs_colour: bool, jobs: list[tuple]) -> list[Decoded]:
     """Decode consecutive jobs (row, image path, mask path or None) into images.u8 and masks.u8 of ``folder``.
 
-    Workers write the arrays themselves, because sending them to the main process would cost as much as resizing.
+    Workers write the arrays themselves: sending them to the main process would take as long as resizing.
     Plain writes, not a writable map: so a full disk is an error and not a crash.
     """
     first, _, has_masks = jobs[0]

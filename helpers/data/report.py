@@ -82,6 +82,9 @@ class Report:
             rows.append(("near-duplicates", pair, count, " = ".join(example)))
         return pd.DataFrame(rows, columns=["what", "detail", "files", "example"])
 
+    def _repr_html_(self) -> str:
+        return self.table().to_html(index=False)
+
     def __str__(self) -> str:
         table = self.table().to_string(index=False, max_colwidth=90)
         shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())

@@ -57,9 +57,7 @@ class UNet(nn.Module):
         x = self.bottleneck(x)  # (N, 16·width, H/16, W/16)
         for level in reversed(range(LEVELS)):
             twin = bridges[level]
-            x = match_size(
-                self.upsample[level](x), twin.shape[-2:]
-            )  # (N, width·2^level, H/2^level, W/2^level)
+            x = match_size(self.upsample[level](x), twin.shape[-2:])  # the twin's shape
             x = self.up[level](torch.cat([twin, x], 1) if self.skip[level] else x)
         return self.head(x)
 
