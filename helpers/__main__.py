@@ -99,7 +99,7 @@ def prepare(options):
         classes=options.classes,
         skip_bad=options.skip_bad,
     )
-    print(data.report.table().to_string())
+    print(data.report)
 
 
 def train(options):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import figures
+from helpers import figures, widgets
 from helpers.architecture import architecture, shapes
 from helpers.models import FCN, ResNet18, UNet
 from helpers.results import Results, show
@@ -133,3 +133,26 @@ def test_busiest_spots_find_the_dense_corner():
     band[1, 20:30, 10:20] = True
     (image, top, left), *_ = figures.busiest_spots(band, 8, 2)
     assert image == 1 and 20 <= top <= 24 and 8 <= left <= 14
+
+
+def test_a_slider_is_a_picture_where_nobody_can_move_it_and_a_widget_elsewhere(monkeypatch):
+    monkeypatch.setenv(widgets.HEADLESS, "1")
+    assert widgets.browse(lambda index: f"figure {index}", 9) == "figure 4"
+    monkeypatch.delenv(widgets.HEADLESS)
+    shown = []
+    monkeypatch.setattr(widgets, "display", shown.append)
+    box = widgets.browse(lambda index: f"figure {index}", 9)
+    box.children[0].value = 7
+    box.update()
+    assert shown[-1] == "figure 7" and box.children[0].max == 8
+
+
+def test_live_curves_are_one_picture_that_grows(monkeypatch):
+    drawn = []
+    handle = SimpleNamespace(update=drawn.append)
+    monkeypatch.setattr(widgets, "display", lambda figure, display_id: drawn.append(figure) or handle)
+    curves = widgets.LiveCurves("accuracy", "ours", {"others": ROWS})
+    for row in ROWS:
+        curves.update(row)
+    assert [len(figure.axes[1].lines[1].get_xdata()) for figure in drawn] == [1, 2, 3]
+    assert [text.get_text() for text in drawn[-1].axes[1].get_legend().get_texts()] == ["others", "ours"]
