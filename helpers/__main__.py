@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from helpers.presets import PRESETS, preset
@@ -30,25 +31,70 @@ def parse(arguments):
     prepare.add_argument("--classes", type=int, help="keep the first so many species (400 of BIRDS 525)")
     prepare.add_argument("--skip-bad", action="store_true", help="leave bad files out, however many")
 
-    train = commands.add_parser(
-        "train",
-        help="train one network without a notebook",
-        description="Train one network and evaluate it on the test part. Run again, it goes on where it was.",
-    )
-    train.add_argument("task", choices=("classification", "segmentation", "colorization"))
-    train.add_argument("--model", default=None, help="resnet18, plain18, fcn, unet, unet_no_skips, …")
-    train.add_argument("--data", metavar="DIR", help="a folder of the task's data set")
-    train.add_argument("--out", metavar="DIR", help="where checkpoints go instead of reports/<preset>/runs")
-    for setting, kind in (("epochs", int), ("batch_size", int), ("lr", float), ("width", int), ("seed", int)):
-        train.add_argument(
-            f"--{setting.replace('_', '-')}", type=kind, help=f"instead of the preset's {setting}"
-        )
+    train = add_train(commands)
 
     for command in (run, prepare, train):
         command.add_argument("--preset", choices=PRESETS, default="quick", help="default: quick")
     for name in DATA_SETS:
         run.add_argument(f"--{name}", metavar="DIR", help=f"real {name} instead of the drawn ones")
     return parser.parse_args(arguments)
+
+
+def add_train(commands):
+    train = commands.add_parser(
+        "train",
+        help="train one network without a notebook",
+        description="Train one network and evaluate it on the test part of its data. Every finished epoch\n"
+        "is saved: the same command, run again, goes on where it was stopped.",
+        epilog="examples:\n"
+        "  python -m helpers train segmentation --model unet\n"
+        "      the U-Net on drawn streets, small enough for a laptop\n"
+        "  python -m helpers train classification --preset report --data ~/birds --seed 1\n"
+        "      the report's ResNet-18 on real birds, from other initial weights\n"
+        "  python -m helpers train segmentation --preset report --table\n"
+        "      what that preset means, and how much memory it needs\n"
+        "  accelerate launch --multi_gpu --num_processes 4 -m helpers train segmentation\n"
+        "      the same training on four GPUs (ACCELERATE_USE_CPU=true before it: on four CPU processes)",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.add_argument(
+        "task", choices=("classification", "segmentation", "colorization"), help="what is to be learnt"
+    )
+    train.add_argument(
+        "--model",
+        metavar="NAME",
+        help="classification: resnet18 (default), plain18; segmentation: fcn (default), unet, unet_no_skips; "
+        "colorization: unet (default), unet_no_skips, unet_without_level_1 to _4",
+    )
+    train.add_argument(
+        "--data", metavar="DIR", help="the task's pictures; default: what the preset is meant for"
+    )
+    train.add_argument(
+        "--table", action="store_true", help="print the preset's settings and memory, and stop"
+    )
+    changes = train.add_argument_group("instead of the preset's own")
+    changes.add_argument("--epochs", type=int, metavar="N", help="how often every picture is seen")
+    changes.add_argument(
+        "--batch-size", type=int, metavar="N", help="pictures per step, all processes together"
+    )
+    changes.add_argument("--lr", type=float, metavar="X", help="learning rate at its highest")
+    changes.add_argument("--width", type=int, metavar="N", help="channels of the network's first stage")
+    changes.add_argument(
+        "--seed", type=int, metavar="N", help="fixes initial weights, order and augmentation"
+    )
+    saving = train.add_argument_group("saving")
+    saving.add_argument("--out", metavar="DIR", help="gets the runs; default: reports/<preset>/runs")
+    saving.add_argument(
+        "--mirror",
+        metavar="DIR",
+        help="gets a copy after each epoch (Google Drive, say); a fresh machine goes on from there",
+    )
+    speed = train.add_argument_group("speed")
+    speed.add_argument(
+        "--precision", choices=("no", "bf16", "fp16"), help="no is fp32; default: what the device is best at"
+    )
+    speed.add_argument("--compile", action="store_true", help="translate the network by torch.compile first")
+    return train
 
 
 def notebook(text):
@@ -63,7 +109,7 @@ def main(arguments=None):
         {"run": run, "prepare": prepare, "train": train}[options.command](options)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command carries on from here")
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, FloatingPointError) as error:
         sys.exit(f"{options.command}: {error}")
 
 
@@ -104,21 +150,36 @@ def prepare(options):
 
 def train(options):
     from helpers.data import prepare_or_draw
+    from helpers.device import accelerator, hardware
     from helpers.notebooks import ROOT
+    from helpers.presets import table
     from helpers.tasks import DATA_SETS, TASKS, build
     from helpers.training import evaluate, fit
 
+    if options.table:
+        print(table(options.preset).to_string())
+        return
     names = ("epochs", "batch_size", "lr", "width", "seed")
     changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     chosen = preset(options.preset, **changes)
     settings = getattr(chosen, options.task)
-    data = prepare_or_draw(DATA_SETS[options.task], source=options.data or chosen.source, size=settings.size)
+    engine = accelerator(options.precision)
+    engine.print(f"{hardware()}\n{engine.num_processes} process(es), {settings}")
+    # One process of each machine prepares the data, the others find it done and say nothing.
+    silent = redirect_stdout(None) if not engine.is_main_process else nullcontext()
+    with engine.local_main_process_first(), silent:
+        data = prepare_or_draw(
+            DATA_SETS[options.task], source=options.data or chosen.source, size=settings.size
+        )
     task = TASKS[options.task](data, settings)
     model = build(task, options.model or next(iter(task.networks)))
     folder = Path(options.out) if options.out else ROOT / "reports" / options.preset / "runs"
-    for _ in fit(model, task, data, folder=folder):
+    for _ in fit(model, task, data, folder=folder, mirror=options.mirror, compile=options.compile):
         pass
-    print("test:", evaluate(model, task, data.test))
+    scores = evaluate(model, task, data.test)
+    scores = {"loss": scores["valid_loss"], task.metric: scores[task.metric]}
+    engine.print("test: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    engine.end_training()
 
 
 if __name__ == "__main__":

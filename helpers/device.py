@@ -7,12 +7,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import (
-    DistributedDataParallelKwargs,
-    is_cuda_available,
-    is_mps_available,
-    parse_flag_from_env,
-)
+from accelerate.utils import is_cuda_available, is_mps_available, parse_flag_from_env
 
 
 @dataclass(frozen=True)
@@ -90,9 +85,7 @@ def accelerator(precision=None):
     if _engine is None:
         torch.set_float32_matmul_precision("high")  # TF32 where a GPU has no half precision
         torch.backends.cudnn.benchmark = True
-        # ``fit`` averages batch norm's statistics itself: they need not travel with every step.
-        parallel = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-        _engine = Accelerator(mixed_precision=precision or hardware().precision, kwargs_handlers=[parallel])
+        _engine = Accelerator(mixed_precision=precision or hardware().precision)
     if precision not in (None, _engine.mixed_precision):
         raise ValueError(
             f"precision {precision!r} asked for, but this process already computes in "

@@ -107,7 +107,7 @@ def palette_legend(classes, palette, shares):
     axis.grid(axis="y", visible=False)
     largest, rest = order[-1], np.asarray(shares)[order[:5]].sum()
     axis.set_title(
-        f"{classes[largest]} fills {shares[largest]:.0%}, the five rarest classes together {rest:.1%}"
+        f"{classes[largest]} alone: {shares[largest]:.0%}; the five rarest classes together: {rest:.1%}"
     )
     return figure
 

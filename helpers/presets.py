@@ -1,6 +1,7 @@
 """Every setting of every run, in one table: ``preset("quick").segmentation``."""
 
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Settings:
         label_smoothing: of the class cross-entropies.
         fcn_width: ``width`` of the FCN's backbone, where it differs.
         limit: train on this many pictures only.
-        seed: fixes initial weights, order and augmentation.
+        seed: fixes initial weights, order and augmentation: on the same CPU, the same seed gives the same
+            bits, and ``replace(settings, seed=1)`` another, equally good run.
     """
 
     size: tuple[int, int]
@@ -103,6 +105,53 @@ def preset(name, **changes):
     found = PRESETS[name]
     tasks = ("classification", "segmentation", "colorization")
     return replace(found, **{task: replace(getattr(found, task), **changes) for task in tasks})
+
+
+def table(name, batches=(1, 2, 4, 8, 16, 32, 64)):
+    """A preset as a table, one column a task: every setting, then the memory of a training step in GiB.
+
+    The memory is computed (see ``helpers.memory``) for ResNet-18 with 400 classes, the U-Net with 13, and
+    the U-Net that colours, at the preset's sizes: in bf16 or fp16, and in brackets in fp32.
+    """
+    import pandas as pd
+
+    from helpers.colour import ColourClasses
+    from helpers.losses import channel_cross_entropy, class_cross_entropy
+    from helpers.memory import training_memory
+    from helpers.models import ResNet18, UNet
+
+    def colour_loss(logits, target):
+        return channel_cross_entropy(logits, logits.detach())  # any three channels will do as a target
+
+    found = preset(name)
+    outputs = len(ColourClasses().centres) if found.colorization.loss == "colour_classes" else 3
+    networks = {
+        "classification": (lambda width: ResNet18(400, width=width), 3, class_cross_entropy),
+        "segmentation": (lambda width: UNet(3, 13, width=width), 3, class_cross_entropy),
+        "colorization": (
+            lambda width: UNet(1, outputs, width=width),
+            1,
+            colour_loss if outputs == 3 else class_cross_entropy,
+        ),
+    }
+    columns = {}
+    for task, (network, channels, loss) in networks.items():
+        settings = getattr(found, task)
+        rows = {setting: str(value) for setting, value in asdict(settings).items()}
+        for batch in batches:
+            half, full = (
+                training_memory(
+                    partial(network, settings.width),
+                    (batch, channels, *settings.size),
+                    precision=precision,
+                    loss=loss,
+                )
+                / 2**30
+                for precision in ("bf16", "no")
+            )
+            rows[f"GiB at batch {batch}"] = f"{half:.2f} ({full:.2f})"
+        columns[task] = rows
+    return pd.DataFrame(columns)
 
 
 def differences(settings, other):

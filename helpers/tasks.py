@@ -3,6 +3,8 @@
 Each class has the same six names, which is all that training and figures know of a task.
 """
 
+from functools import cache
+
 import torch
 
 from helpers import losses
@@ -15,8 +17,14 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos
 
 def normalise(images):
     """(N, 3, H, W) in [0, 1] to about zero mean and unit variance in each channel."""
-    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    mean, std = _channels(images.device)
     return (images - mean) / std
+
+
+@cache  # a new copy for each batch would make the program wait for the GPU
+def _channels(device):
+    with torch.inference_mode(False):
+        return [torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD)]
 
 
 class Classification:

@@ -3,7 +3,7 @@
 ``accelerate launch`` runs this very loop on several processes. Each batch is then shared out between
 them, so ``batch_size`` stays the number of pictures that one step learns from, and the loss curve stays
 the same up to rounding. Batch norm alone can tell: on GPUs it sees the whole batch (SyncBatchNorm); on
-CPUs, where torch has none, each process normalises by its own share, and the running statistics are averaged.
+CPUs, where torch has none, each process normalises by its own share, and the first one's statistics count.
 """
 
 import math
@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 from tqdm.auto import tqdm
 
 from helpers.augment import augment, draw_views
@@ -86,7 +86,7 @@ def fit(model, task, data, *, folder=None, mirror=None, compile=False, log=print
             train_loss = train_epoch(step, train, epoch, scores)
             seconds = time.perf_counter() - began
             if several:
-                average_statistics(model)
+                share_statistics(model)
             row = {"epoch": epoch + 1, "train_loss": train_loss} | evaluate(model, task, data.valid)
             row |= {
                 "lr": optimizer.param_groups[0]["lr"],
@@ -191,11 +191,10 @@ class Step:
         return loss
 
 
-def average_statistics(model):
-    """Give all processes the mean of the running statistics that each gathered from its own shares."""
+def share_statistics(model):
+    """Give all processes the first one's running statistics, which batch norm measures with."""
     for buffer in model.buffers():
-        if buffer.is_floating_point():
-            buffer.copy_(accelerator().reduce(buffer, "mean"))
+        broadcast(buffer)
 
 
 @torch.inference_mode()
@@ -227,7 +226,8 @@ def forward(model, task, dataset, shard=True):
     """(input, target, logits) of each batch, in evaluation mode; every process takes its share."""
     engine, parts = accelerator(), Parts(lambda line: None)
     was_training = model.training
-    model.to(engine.device, memory_format=torch.channels_last).eval()
+    with torch.inference_mode(False):  # tensors that were made in that mode cannot be trained again
+        model.to(engine.device, memory_format=torch.channels_last).eval()
     indices = torch.arange(len(dataset))
     if shard:
         indices = indices[engine.process_index :: engine.num_processes]

@@ -24,6 +24,15 @@ CASES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small lose by a second thread, much if anything else computes on the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def make(name, network, **changes):
     data = tiny_data(KINDS[name])
     changes = {"loss": "channel_cross_entropy"} | changes if name == "colorization" else changes
