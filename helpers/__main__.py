@@ -64,7 +64,8 @@ def add_train(commands):
         "--model",
         metavar="NAME",
         help="classification: resnet18 (default), plain18; segmentation: fcn (default), unet, unet_no_skips; "
-        "colorization: unet (default), unet_no_skips, unet_without_level_1 to _4",
+        "colorization: unet (default), unet_no_skips, "
+        "unet_without_level_1, unet_without_level_2, unet_without_level_3, unet_without_level_4",
     )
     train.add_argument(
         "--data", metavar="DIR", help="the task's pictures; default: what the preset is meant for"

@@ -11,10 +11,8 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
 GALLERY = (  # what the README shows of reports/quick/figures
-    "accuracy_intervals",
     "border_closeups",
     "colorization_comparison",
-    "figure2_unet_architecture",
     "learning_curves_residual_plain",
     "psnr_by_level",
     "red_mornings",

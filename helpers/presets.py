@@ -139,17 +139,13 @@ def table(name, batches=(1, 2, 4, 8, 16, 32, 64)):
         settings = getattr(found, task)
         rows = {setting: str(value) for setting, value in asdict(settings).items()}
         for batch in batches:
-            half, full = (
-                training_memory(
-                    partial(network, settings.width),
-                    (batch, channels, *settings.size),
-                    precision=precision,
-                    loss=loss,
-                )
-                / 2**30
-                for precision in ("bf16", "no")
-            )
-            rows[f"GiB at batch {batch}"] = f"{half:.2f} ({full:.2f})"
+            shape = (batch, channels, *settings.size)
+            build = partial(network, settings.width)
+            try:
+                needs = [training_memory(build, shape, precision=p, loss=loss) for p in ("bf16", "no")]
+                rows[f"GiB at batch {batch}"] = "{:.2f} ({:.2f})".format(*(n / 2**30 for n in needs))
+            except ValueError:  # batch norm: one picture that has shrunk to one pixel has no variance
+                rows[f"GiB at batch {batch}"] = "cannot be trained"
         columns[task] = rows
     return pd.DataFrame(columns)
 

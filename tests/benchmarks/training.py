@@ -1,0 +1,302 @@
+"""Images per second of training, the plain way, ours and the bare step: python tests/benchmarks/training.py
+
+- plain: files decoded by PIL for every batch, a contiguous network in fp32, Adam, and each batch's loss
+  and score fetched by ``.item()``;
+- ours: ``helpers.training.fit``, its own figure in the history;
+- bare: forward, backward and update on one batch that is there already, with the same network,
+  precision and optimizer as ours: nothing can train faster than this.
+
+On a CUDA GPU the table is made at the report's sizes, with memory and what ``torch.compile`` adds. The
+three take turns and the best round of each counts. Nothing else should compute on the machine meanwhile.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(PROJECT), str(Path(__file__).parent)]
+
+from data import DISTINCT, make_birds, make_streets  # noqa: E402, tests/benchmarks/data.py
+from helpers.data.batches import ArrayDataset  # noqa: E402
+from helpers.device import accelerator, hardware  # noqa: E402
+from helpers.models import FCN, ResNet18, UNet  # noqa: E402
+from helpers.optimizer import make_optimizer  # noqa: E402
+from helpers.presets import Settings  # noqa: E402
+from helpers.tasks import Classification, Segmentation  # noqa: E402
+from helpers.training import fit  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: ``pictures`` are seen in each round."""
+
+    name: str
+    build: object
+    kind: str
+    size: tuple[int, int]
+    batch: int
+    pictures: int
+
+
+SMALL = (
+    Case("ResNet-18, 96²", lambda: ResNet18(20), "birds", (96, 96), 32, 128),
+    Case("FCN, 128×96", lambda: FCN(13), "streets", (96, 128), 8, 96),
+    Case("U-Net 16, 128×96", lambda: UNet(3, 13, width=16), "streets", (96, 128), 8, 96),
+    Case("U-Net 64, 128×96", lambda: UNet(3, 13, width=64), "streets", (96, 128), 4, 16),
+)
+REPORT = (
+    Case("ResNet-18, 224², batch 64", lambda: ResNet18(400), "birds", (224, 224), 64, 25_600),
+    Case("ResNet-18, 224², batch 256", lambda: ResNet18(400), "birds", (224, 224), 256, 51_200),
+    Case("U-Net 64, 256², batch 8", lambda: UNet(3, 13, width=64), "streets", (256, 256), 8, 1_600),
+)
+
+
+class Files(Dataset):
+    """The plain way to read: each picture opened, decoded and resized whenever it is asked for."""
+
+    def __init__(self, files, case):
+        self.files, self.case = files, case
+
+    def __len__(self):
+        return self.case.pictures
+
+    def __getitem__(self, index):
+        path, (height, width) = self.files[index % len(self.files)], self.case.size
+        with Image.open(path) as image:
+            image = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        image = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+        if self.case.kind == "birds":
+            return image, index % 20
+        with Image.open(str(path).replace("CameraRGB", "CameraSeg")) as mask:
+            mask = np.array(mask.resize((width, height), Image.Resampling.NEAREST))[..., 0]
+        return image, torch.from_numpy(mask).long()
+
+
+def cached(case, folder):
+    """As many random pictures in a memory map, the format of our cache; their content costs no time."""
+    rng, (height, width) = np.random.default_rng(0), case.size
+    path = folder / f"{case.name}.u8"
+    with open(path, "wb") as file:
+        for _ in range(case.pictures):
+            file.write(rng.integers(0, 256, height * width * 3, dtype=np.uint8))
+    images = np.memmap(path, np.uint8, "r", shape=(case.pictures, height, width, 3))
+    targets = rng.integers(0, 13, case.pictures)
+    if case.kind == "streets":
+        targets = rng.integers(0, 13, (case.pictures, height, width), dtype=np.uint8)
+    names = [str(i) for i in range(case.pictures)]
+    return SimpleNamespace(
+        classes=[str(i) for i in range(20 if case.build().__class__ is ResNet18 else 13)],
+        train=ArrayDataset(images, targets, names),
+        valid=ArrayDataset(images[: case.batch], targets[: case.batch], names[: case.batch]),
+    )
+
+
+def plain_rounds(case, task, files):
+    device = accelerator().device
+    network = case.build().to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    loader = DataLoader(Files(files, case), case.batch, shuffle=True)
+    while True:
+        began, seen, losses, scores = time.perf_counter(), 0, 0.0, 0.0
+        for images, target in loader:
+            inputs, target = task.inputs(images.to(device), target.to(device))
+            logits = network(inputs)
+            loss = task.loss(logits, target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses += loss.item()
+            scores += (logits.argmax(1) == target).float().mean().item()
+            seen += len(images)
+        yield seen / (time.perf_counter() - began)
+
+
+def our_rounds(case, task, data, compiled=False):
+    for row in fit(case.build(), task, data, compile=compiled, log=lambda line: None):
+        yield row["images_per_s"]
+
+
+def bare_rounds(case, task, data, compiled=False):
+    engine = accelerator()
+    network = case.build().to(engine.device, memory_format=torch.channels_last)
+    optimizer = engine.prepare_optimizer(make_optimizer(network, task.settings))
+    network = torch.compile(network) if compiled else network
+    images, target = (x.to(engine.device) for x in data.train.__getitems__(range(case.batch)))
+    inputs, target = task.inputs(images.float() / 255, target)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+
+    def step():
+        with engine.autocast():
+            logits = network(inputs)
+        loss = task.loss(logits.float(), target)
+        optimizer.zero_grad()
+        engine.backward(loss)
+        optimizer.step()
+
+    while True:
+        wait()
+        began = time.perf_counter()
+        for _ in range(case.pictures // case.batch):
+            step()
+        wait()
+        yield case.pictures / (time.perf_counter() - began)
+
+
+def wait():
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def matmul_ceiling(dtype, device):
+    """GFLOP/s of the best of many products of two square matrices."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best = 0
+    for _ in range(8):
+        wait()
+        began = time.perf_counter()
+        a @ b
+        wait()
+        best = max(best, 2 * side**3 / (time.perf_counter() - began) / 1e9)
+    return best
+
+
+def gflop(case, task, data):
+    """GFLOP of a training step per image, counted operator by operator."""
+    network = case.build()
+    images, target = data.train.__getitems__(range(2))
+    inputs, target = task.inputs(images.float() / 255, target)
+    with FlopCounterMode(display=False) as counter:
+        task.loss(network(inputs), target).backward()
+    return counter.get_total_flops() / 2 / 1e9
+
+
+def measure(case, files, folder, rounds, ceiling, compiled):
+    data = cached(case, folder)
+    settings = Settings(case.size, 64, rounds + 1, case.batch, 1e-4)
+    task = (Classification if case.kind == "birds" else Segmentation)(data, settings)
+    ways = {
+        "plain": plain_rounds(case, task, files),
+        "ours": our_rounds(case, task, data),
+        "bare": bare_rounds(case, task, data),
+    }
+    if compiled:
+        ways["ours compiled"] = our_rounds(case, task, data, True)
+        ways["bare compiled"] = bare_rounds(case, task, data, True)
+    memory = {}
+    best = dict.fromkeys(ways, 0.0)
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
+            speed = next(way)
+            if number:  # the first round warms up
+                best[name] = max(best[name], speed)
+            if torch.cuda.is_available():
+                memory[name] = torch.cuda.max_memory_allocated() / 2**30
+    needs = gflop(case, task, data)
+    cells = [case.name, *(f"{best[name]:.1f}" for name in ways)]
+    cells += [
+        f"{best['ours'] / best['plain']:.2f}×",
+        f"{100 * (best['ours'] / best['bare'] - 1):+.1f} %",
+        f"{needs:.2f}",
+        f"{100 * best['ours'] * needs / ceiling:.0f} %",
+    ]
+    if memory:
+        cells.append(f"{memory['ours']:.2f}")
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def speeds(options):
+    engine = accelerator(options.precision)
+    cuda = engine.device.type == "cuda"
+    ceilings = {"no": matmul_ceiling(torch.float32, engine.device)}
+    ceilings["bf16"] = matmul_ceiling(torch.bfloat16, engine.device)
+    print(f"{hardware()}; computing in {engine.mixed_precision}")
+    print(f"matrix products: fp32 {ceilings['no']:.0f} GFLOP/s, bf16 {ceilings['bf16']:.0f} GFLOP/s")
+    ceiling = ceilings.get(engine.mixed_precision, ceilings["bf16"])
+    columns = ["network", "plain", "ours", "bare"]
+    columns += ["ours compiled", "bare compiled"] if options.compile else []
+    columns += ["ours ÷ plain", "ours against bare", "GFLOP an image", "of the ceiling"]
+    columns += ["GiB"] if cuda else []
+    if not cuda:
+        print("no CUDA GPU here: the report's sizes stay unmeasured")
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        birds = sorted(make_birds(root, DISTINCT).glob("train/*/*.jpg"))
+        streets = sorted((make_streets(root, 40) / "dataA" / "CameraRGB").glob("*.png"))
+        for case in REPORT if cuda else SMALL:
+            if options.only in case.name:
+                files = birds if case.kind == "birds" else streets
+                measure(case, files, root, options.rounds, ceiling, options.compile)
+
+
+def score(precision, seed):
+    """Test score of one small training in that precision: printed as JSON, in a process of its own."""
+    from helpers.data import prepare_or_draw
+    from helpers.tasks import build
+    from helpers.training import evaluate
+
+    accelerator(precision)
+    data = prepare_or_draw("streets", source="synthetic", size=(48, 64))
+    settings = replace(Settings((48, 64), 8, 6, 8, 3e-3, "linear"), limit=160, seed=seed)
+    task = Segmentation(data, settings)
+    network = build(task, "unet")
+    list(fit(network, task, data, log=lambda line: None))
+    print(json.dumps(evaluate(network, task, data.test)))
+
+
+def agreement():
+    """The same small training in fp32 and in bf16, three seeds each."""
+    print("\nmean IoU of a small U-Net after six epochs, three seeds")
+    found = {}
+    for precision in ("no", "bf16"):
+        found[precision] = []
+        for seed in range(3):
+            command = [sys.executable, __file__, "--score", precision, str(seed)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found[precision].append(json.loads(done.stdout.splitlines()[-1])["mean_iou"])
+        values = np.array(found[precision])
+        name = {"no": "fp32", "bf16": "bf16"}[precision]
+        print(f"{name}: {', '.join(f'{v:.4f}' for v in values)}; mean {values.mean():.4f}", flush=True)
+    gap = abs(np.mean(found["no"]) - np.mean(found["bf16"]))
+    spread = max(np.ptp(values) for values in found.values())
+    verdict = "within" if gap <= spread else "outside"
+    print(f"difference of the means {gap:.4f}, {verdict} the spread between seeds, {spread:.4f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="after one to warm up")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only networks with this in their name")
+    parser.add_argument("--precision", choices=("no", "bf16", "fp16"), help="instead of the device's best")
+    parser.add_argument("--compile", action="store_true", help="two more columns; default on a GPU")
+    parser.add_argument("--agreement", action="store_true", help="only compare the scores of fp32 and bf16")
+    parser.add_argument("--score", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.compile |= torch.cuda.is_available()
+    if options.score:
+        score(options.score[0], int(options.score[1]))
+        return
+    if not options.agreement:
+        speeds(options)
+    if not options.only:
+        agreement()
+
+
+if __name__ == "__main__":
+    main()
