@@ -165,7 +165,8 @@ def train(options):
     chosen = preset(options.preset, **changes)
     settings = getattr(chosen, options.task)
     engine = accelerator(options.precision)
-    engine.print(f"{hardware()}\n{engine.num_processes} process(es), {settings}")
+    engine.print(f"{hardware()}{f'; asked for: {options.precision}' if options.precision else ''}")
+    engine.print(f"{engine.num_processes} process(es), {settings}")
     # One process of each machine prepares the data, the others find it done and say nothing.
     silent = redirect_stdout(None) if not engine.is_main_process else nullcontext()
     with engine.local_main_process_first(), silent:

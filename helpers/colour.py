@@ -3,16 +3,19 @@
 scikit-image does the same on arrays and is the oracle of the tests; these run on the GPU, in batches.
 """
 
+from functools import cache
+
 import torch
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what PIL's convert("L") uses
 _RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+_XYZ_TO_RGB = tuple(map(tuple, torch.linalg.inv(torch.tensor(_RGB_TO_XYZ, dtype=torch.float64)).tolist()))
 _WHITE = (0.95047, 1.0, 1.08883)  # D65, 2° observer
 
 
 def rgb_to_grey(rgb):
     """Luma of RGB pictures: (N, 3, H, W) -> (N, 1, H, W), in the range of the input."""
-    weights = torch.tensor(LUMA, dtype=rgb.dtype, device=rgb.device)
+    weights = _constant(LUMA, rgb.dtype, rgb.device)
     return torch.einsum("nchw,c->nhw", rgb, weights).unsqueeze(1)
 
 
@@ -40,7 +43,7 @@ def lab_to_rgb(lab):
     y = (lightness + 16) / 116
     f = torch.stack([y + a / 500, y, (y - b / 200).clamp(min=0)], 1)
     xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * _column(_WHITE, lab)
-    linear = _mix(torch.linalg.inv(torch.tensor(_RGB_TO_XYZ, dtype=torch.float64)).tolist(), xyz)
+    linear = _mix(_XYZ_TO_RGB, xyz)
     curved = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, curved, 12.92 * linear).clamp(0, 1)
 
@@ -73,11 +76,19 @@ class ColourClasses:
         axis = torch.arange(-self._offset, self._offset + 1).float() * self.step
         return torch.cdist(torch.cartesian_prod(axis, axis), self.centres).argmin(1).view(len(axis), -1)
 
+    def to(self, device):
+        """Move the tables to a device, once: a copy for each batch would make a program wait for its GPU."""
+        if self.weights.device != device:
+            with torch.inference_mode(False):
+                self.centres, self.weights = self.centres.to(device), self.weights.to(device)
+                self._lookup = self._lookup.to(device)
+        return self
+
     def encode(self, rgb):
         """(N, 3, H, W) RGB in [0, 1] -> (N, H, W) class of each pixel's colour."""
         cells = (rgb_to_lab(rgb)[:, 1:] / self.step).round().long() + self._offset
         cells = cells.clamp(0, 2 * self._offset)
-        return self._lookup.to(rgb.device)[cells[:, 0], cells[:, 1]]
+        return self.to(rgb.device)._lookup[cells[:, 0], cells[:, 1]]
 
     def decode(self, logits, grey, temperature=0.38):
         """The annealed mean of the predicted colours on the input's lightness: (N, 3, H, W) RGB in [0, 1]."""
@@ -96,9 +107,14 @@ class ColourClasses:
 
 
 def _mix(matrix, pixels):
-    matrix = torch.tensor(matrix, dtype=pixels.dtype, device=pixels.device)
-    return torch.einsum("dc,nchw->ndhw", matrix, pixels)
+    return torch.einsum("dc,nchw->ndhw", _constant(matrix, pixels.dtype, pixels.device), pixels)
 
 
 def _column(values, like):
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
+    return _constant(values, like.dtype, like.device).view(1, -1, 1, 1)
+
+
+@cache  # once a device, for the same reason
+def _constant(values, dtype, device):
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)

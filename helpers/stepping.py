@@ -94,7 +94,7 @@ class Losses:
         """
         self.values.append(loss)
         if loss.is_cuda:
-            copy = torch.empty(1, pin_memory=True)
+            copy = torch.empty_like(loss, device="cpu", pin_memory=True)
             copy.copy_(loss, non_blocking=True)
             self._travelling.append((copy, torch.cuda.current_stream(loss.device).record_event()))
         else:

@@ -113,7 +113,7 @@ class Colorization:
     def loss(self, logits, rgb):
         if self.colours is None:
             return self._losses[self.settings.loss](logits, rgb)
-        weight = self.colours.weights.to(logits.device)
+        weight = self.colours.to(logits.device).weights
         return losses.class_cross_entropy(logits, self.colours.encode(rgb), weight=weight)
 
     def scores(self):

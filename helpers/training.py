@@ -71,10 +71,8 @@ def fit(model, task, data, *, folder=None, mirror=None, compile=False, log=print
     yield from history
     if history:
         log(f"{run.folder}: {len(history)} of {settings.epochs} epochs were finished before")
-    elif main:
-        run.save(
-            model, optimizer, engine.scaler, history
-        )  # so that an interrupted first epoch can be repeated
+    elif main:  # the initial weights too, so that an interrupted first epoch can be repeated
+        run.save(model, optimizer, engine.scaler, history)
 
     net = engine.prepare_model(model) if several else model
     net = torch.compile(net) if compile else net
@@ -100,9 +98,7 @@ def fit(model, task, data, *, folder=None, mirror=None, compile=False, log=print
             log(describe_row(row, task, settings.epochs))
             yield row
     except KeyboardInterrupt:
-        saved = (
-            f"they are in {run.folder}, and running this again goes on after them" if folder else "unsaved"
-        )
+        saved = f"saved in {run.folder}; running this again goes on after them" if folder else "unsaved"
         log(f"interrupted; {len(history)} of {settings.epochs} epochs are finished: {saved}")
         raise
     except FloatingPointError as error:

@@ -3,12 +3,15 @@
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from helpers import device
+from helpers import colour, device, tasks
 from helpers.device import accelerator, hardware
 from helpers.losses import class_cross_entropy
 from helpers.memory import training_memory
@@ -16,8 +19,10 @@ from helpers.models import UNet
 from helpers.optimizer import make_optimizer
 from helpers.presets import preset, table
 from helpers.stepping import hidden, stream
+from helpers.tasks import TASKS
 from helpers.training import Step, fit
-from tests.train_tiny import make
+from tests.conftest import tiny_data
+from tests.train_tiny import SETTINGS, make
 
 
 class Reads(TorchDispatchMode):
@@ -39,6 +44,54 @@ def test_a_training_step_never_waits_for_a_value():
         assert reads.count == 0
         step.optimizer.param_groups[0]["params"][0].sum().item()
         assert reads.count == 1, "the instrument is blind"
+
+
+class Crossings(TorchDispatchMode):
+    """Lists what goes from the CPU to a GPU or back."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        before, after = (
+            {leaf.device.type for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)}
+            for tree in ((args, kwargs), result)
+        )
+        if (before and after and before != after) or function is torch.ops.aten._local_scalar_dense.default:
+            self.found.append(str(function))
+        return result
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no cuda device")
+@pytest.mark.parametrize(
+    ("name", "network", "loss"),
+    [
+        ("classification", "resnet18", "cross_entropy"),
+        ("segmentation", "unet", "cross_entropy"),
+        ("colorization", "unet", "channel_cross_entropy"),
+        ("colorization", "unet", "colour_classes"),
+    ],
+)
+def test_after_its_first_batch_a_task_moves_nothing_between_cpu_and_gpu(name, network, loss):
+    """On a GPU that is only pretended: tensors without content, which know where they would be."""
+    kind = {"classification": "birds", "segmentation": "streets", "colorization": "landscapes"}[name]
+    task = TASKS[name](tiny_data(kind), replace(SETTINGS, loss=loss))
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
+            model = task.networks[network]()
+            images = torch.zeros(4, 3, 32, 32)
+            target = torch.zeros((4,) if name == "classification" else (4, 32, 32), dtype=torch.int64)
+            for batch in range(2):
+                with Crossings() as crossings:
+                    inputs, truth = task.inputs(images, target)
+                    task.loss(model(inputs), truth)
+                assert batch == 0 or crossings.found == []
+            assert images.device.type == "cuda"
+    finally:
+        colour._constant.cache_clear()
+        tasks._channels.cache_clear()
 
 
 def test_batches_arrive_in_order_whole_and_one_ahead():
@@ -153,8 +206,6 @@ def test_the_preset_table_has_every_setting_and_the_memory_of_each_batch_size():
 
 def test_the_help_of_train_names_every_network_and_how_to_go_on(capsys):
     from helpers.__main__ import parse
-    from helpers.tasks import TASKS
-    from tests.conftest import tiny_data
 
     with pytest.raises(SystemExit):
         parse(["train", "--help"])
