@@ -72,7 +72,7 @@ PRESETS = {
             "synthetic",
             Settings((64, 64), 32, 20, 16, 1e-3, "linear", augment=0.3),
             Settings((72, 96), 16, 8, 4, 4e-3, "linear", fcn_width=32),
-            Settings((64, 96), 12, 5, 4, 2e-3, "linear", loss="channel_cross_entropy", limit=280),
+            Settings((64, 96), 12, 5, 4, 2e-3, "linear", loss="channel_cross_entropy", limit=220),
         ),
         Preset(
             "report",
