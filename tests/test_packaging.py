@@ -104,7 +104,7 @@ def test_stored_notebooks_are_small_complete_and_clean(path):
     assert path.stat().st_size < 1.5e6
     assert "widgets" not in notebook.metadata and "widget-view" not in text
     assert not re.search(
-        r"/(home|root|Users|tmp|work|content)/", re.sub(r'"image/[a-z]+": "[^"]*"', "", text)
+        r"/(home|root|Users|tmp|work)/", re.sub(r'"image/[a-z]+": "[^"]*"', "", text)
     )
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == sorted(cell.execution_count for cell in code)
