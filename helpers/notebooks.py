@@ -10,6 +10,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
+WIDGET = "application/vnd.jupyter.widget-view+json"
 GALLERY = (  # what the README shows of reports/quick/figures
     "border_closeups",
     "colorization_comparison",
@@ -30,8 +31,7 @@ def execute(source, folder, parameters):
 
     executed = Path(folder) / source.name
     executed.parent.mkdir(parents=True, exist_ok=True)
-    os.environ["TQDM_DISABLE"] = "1"  # for the kernel: a stored bar would stand at 0 % for ever
-    os.environ["COURSEWORK_HEADLESS"] = "1"  # and a stored slider cannot be moved; see helpers.widgets
+    os.environ["COURSEWORK_HEADLESS"] = "1"  # a stored slider cannot be moved, a stored bar stands at 0 %
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     try:
         papermill.execute_notebook(
@@ -82,7 +82,8 @@ def store(executed, source):
         raise NotebookFailed(f"{executed} was made from other code than {source} now holds: run it again")
     for cell, ran in zip(notebook.cells, run, strict=True):
         if cell.cell_type == "code":
-            cell.outputs = [clean(output) for output in ran.outputs]
+            # A widget without its kernel is a dead "0 %".
+            cell.outputs = [clean(o) for o in ran.outputs if WIDGET not in o.get("data", {})]
             cell.execution_count = ran.execution_count
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -109,9 +110,8 @@ def store_gallery(figures):
 
 
 def clean(output):
-    """One output without widget references and folders of this machine; big pictures as JPEG if smaller."""
+    """One output without folders of this machine; big pictures as JPEG if smaller."""
     data = output.get("data", {})
-    data.pop("application/vnd.jupyter.widget-view+json", None)
     for holder, key in [(output, "text")] + [(data, key) for key in data if key.startswith("text/")]:
         if isinstance(holder.get(key), str):
             holder[key] = holder[key].replace(str(ROOT), ".").replace(str(Path.home()), "~")

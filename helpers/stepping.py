@@ -1,6 +1,7 @@
 """What a loop over batches needs so that nothing waits and nothing is lost."""
 
 import math
+import os
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +122,6 @@ class Losses:
 
 def hidden(engine):
     """For tqdm: bars are for people, so none in log files, and one for all processes together."""
-    if not engine.is_main_process:
+    if not engine.is_main_process or os.environ.get("COURSEWORK_HEADLESS"):
         return {"disable": True}
     return {} if "ipykernel" in sys.modules else {"disable": None}  # None: only where a terminal shows it

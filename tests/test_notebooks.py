@@ -57,17 +57,15 @@ def test_storing_keeps_outputs_and_drops_parameters_widgets_and_paths(tmp_path):
     source = small(tmp_path / "1_x.ipynb", "print('hello')")
     executed = nbformat.read(source, 4)
     executed.cells.insert(1, new_code_cell("OUT = 'elsewhere'", metadata={"tags": ["injected-parameters"]}))
-    view = {
-        "application/vnd.jupyter.widget-view+json": {"model_id": "1"},
-        "text/plain": f"in {NOTEBOOKS[0].parent}",
-    }
-    executed.cells[2].outputs = [new_output("display_data", view)]
+    widget = new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "0%|"})
+    text = new_output("display_data", {"text/plain": f"in {NOTEBOOKS[0].parent}"})
+    executed.cells[2].outputs = [widget, text]
     executed.metadata["widgets"] = {}
     nbformat.write(executed, tmp_path / "executed.ipynb")
     store(tmp_path / "executed.ipynb", source)
     stored = nbformat.read(source, 4)
     assert [cell.source for cell in stored.cells] == ['OUT = ""', "print('hello')"]
-    assert stored.cells[1].outputs[0].data == {"text/plain": "in ./notebooks"}
+    assert [output.data for output in stored.cells[1].outputs] == [{"text/plain": "in ./notebooks"}]
     assert set(stored.metadata) == {"kernelspec", "language_info", "outputs_of"}
     assert stored.metadata.outputs_of == code_digest(stored)
 

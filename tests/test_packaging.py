@@ -103,11 +103,10 @@ def test_stored_notebooks_are_small_complete_and_clean(path):
     nbformat.validate(notebook)
     assert path.stat().st_size < 1.5e6
     assert "widgets" not in notebook.metadata and "widget-view" not in text
-    assert not re.search(
-        r"/(home|root|Users|tmp|work)/", re.sub(r'"image/[a-z]+": "[^"]*"', "", text)
-    )
+    assert not re.search(r"/(home|root|Users|tmp|work)/", re.sub(r'"image/[a-z]+": "[^"]*"', "", text))
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == sorted(cell.execution_count for cell in code)
+    assert not any("0%|" in o.get("data", {}).get("text/plain", "") for cell in code for o in cell.outputs)
     kinds = {(o.output_type, o.get("name")) for cell in code for o in cell.outputs}
     assert ("error", None) not in kinds and ("stream", "stderr") not in kinds
     assert sum(any(k.startswith("image") for k in o.get("data", {})) for c in code for o in c.outputs) >= 8
