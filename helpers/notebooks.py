@@ -48,6 +48,7 @@ def execute(source, folder, parameters):
             f"{executed}: cell {error.exec_count} stopped with {error.ename}: {error.evalue}"
         ) from None
     finally:
+        del os.environ["COURSEWORK_HEADLESS"]
         if executed.exists():
             to_html(executed)
     return executed

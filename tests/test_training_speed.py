@@ -168,10 +168,13 @@ def test_looking_at_the_machine_starts_nothing():
 
 
 def test_bars_are_shown_to_people_and_not_to_log_files(monkeypatch):
+    monkeypatch.delenv("COURSEWORK_HEADLESS", raising=False)
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     assert hidden(accelerator()) == {"disable": None}  # tqdm's word for: only in a terminal
     monkeypatch.setitem(sys.modules, "ipykernel", sys)
     assert hidden(accelerator()) == {}
+    monkeypatch.setenv("COURSEWORK_HEADLESS", "1")
+    assert hidden(accelerator()) == {"disable": True}
 
 
 def test_computed_memory_is_what_the_allocator_hands_out_in_a_real_step():
