@@ -24,25 +24,17 @@ def augment(images, target, strength, views):
     """
     if not strength:
         return images, target
-    n = len(images)
     if images.is_cuda:
         views = views.pin_memory()  # else the copy would wait for all that the GPU still has to do
-    flip, angle, scale, right, down, brightness, contrast = views.to(
-        images.device, non_blocking=images.is_cuda
-    )
+    views = views.to(images.device, non_blocking=images.is_cuda)
+    flip, angle, scale, right, down, brightness, contrast = views
     scale = 2.0 ** (0.32 * strength * scale)
     angle = 0.21 * strength * angle
     aspect = images.shape[-2] / images.shape[-1]
     cos, sin, mirror = scale * angle.cos(), scale * angle.sin(), flip.sign()
-    rows = [
-        cos * mirror,
-        -sin * aspect,
-        0.2 * strength * right,
-        sin * mirror / aspect,
-        cos,
-        0.2 * strength * down,
-    ]
-    grid = F.affine_grid(torch.stack(rows, 1).view(n, 2, 3), images.shape, align_corners=False)
+    right, down = 0.2 * strength * right, 0.2 * strength * down
+    rows = torch.stack([cos * mirror, -sin * aspect, right, sin * mirror / aspect, cos, down], 1)
+    grid = F.affine_grid(rows.view(-1, 2, 3), images.shape, align_corners=False)
     images = F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
     if target.ndim == 3:
         moved = F.grid_sample(target[:, None].float(), grid, "nearest", "reflection", align_corners=False)

@@ -6,6 +6,7 @@ scikit-image does the same on arrays and is the oracle of the tests; these run o
 from functools import cache
 
 import torch
+from torch import nn
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what PIL's convert("L") uses
 _RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
@@ -13,10 +14,14 @@ _XYZ_TO_RGB = tuple(map(tuple, torch.linalg.inv(torch.tensor(_RGB_TO_XYZ, dtype=
 _WHITE = (0.95047, 1.0, 1.08883)  # D65, 2° observer
 
 
+def to_float(images):
+    """Pictures as they are stored -> as they are computed with: uint8 to float in [0, 1], any shape."""
+    return images.float() / 255
+
+
 def rgb_to_grey(rgb):
     """Luma of RGB pictures: (N, 3, H, W) -> (N, 1, H, W), in the range of the input."""
-    weights = _constant(LUMA, rgb.dtype, rgb.device)
-    return torch.einsum("nchw,c->nhw", rgb, weights).unsqueeze(1)
+    return torch.einsum("nchw,c->nhw", rgb, _constant(LUMA, rgb.dtype, rgb.device)).unsqueeze(1)
 
 
 def put_lightness_back(rgb, grey):
@@ -31,7 +36,7 @@ def put_lightness_back(rgb, grey):
 def rgb_to_lab(rgb):
     """sRGB in [0, 1] to CIE Lab (L in [0, 100], a and b about ±100), both (N, 3, H, W)."""
     linear = torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    xyz = _mix(_RGB_TO_XYZ, linear) / _column(_WHITE, rgb)
+    xyz = _mix(_RGB_TO_XYZ, linear) / _constant(_WHITE, rgb.dtype, rgb.device)[:, None, None]
     f = torch.where(xyz > 0.008856, xyz.clamp(min=0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
     x, y, z = f.unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
@@ -42,13 +47,14 @@ def lab_to_rgb(lab):
     lightness, a, b = lab.unbind(1)
     y = (lightness + 16) / 116
     f = torch.stack([y + a / 500, y, (y - b / 200).clamp(min=0)], 1)
-    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * _column(_WHITE, lab)
+    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787)
+    xyz = xyz * _constant(_WHITE, lab.dtype, lab.device)[:, None, None]
     linear = _mix(_XYZ_TO_RGB, xyz)
     curved = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, curved, 12.92 * linear).clamp(0, 1)
 
 
-class ColourClasses:
+class ColourClasses(nn.Module):
     """Colours as classes (Zhang et al., 2016, arXiv:1603.08511): cells of the ab plane that sRGB can reach.
 
     A network that names a *probability* for each cell may answer "grey-green or red" where one that
@@ -63,37 +69,28 @@ class ColourClasses:
     """
 
     def __init__(self, step=10.0):
-        self.step = step
+        super().__init__()
+        self.step, self.reach = step, 128 // int(step) + 1
         levels = torch.linspace(0, 1, 33)
         cube = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, -1, 1)
         cells = (rgb_to_lab(cube)[0, 1:, :, 0].T / step).round().long()  # (33³, 2)
-        self.centres = torch.unique(cells, dim=0).float() * step
-        self._offset = 128 // int(step) + 1
-        self._lookup = self._nearest_cells()
-        self.weights = torch.ones(len(self.centres))
-
-    def _nearest_cells(self):
-        axis = torch.arange(-self._offset, self._offset + 1).float() * self.step
-        return torch.cdist(torch.cartesian_prod(axis, axis), self.centres).argmin(1).view(len(axis), -1)
-
-    def to(self, device):
-        """Move the tables to a device, once: a copy for each batch would make a program wait for its GPU."""
-        if self.weights.device != device:
-            with torch.inference_mode(False):
-                self.centres, self.weights = self.centres.to(device), self.weights.to(device)
-                self._lookup = self._lookup.to(device)
-        return self
+        centres = torch.unique(cells, dim=0).float() * step
+        axis = torch.arange(-self.reach, self.reach + 1).float() * step
+        nearest = torch.cdist(torch.cartesian_prod(axis, axis), centres).argmin(1).view(len(axis), -1)
+        self.register_buffer("centres", centres)
+        self.register_buffer("nearest", nearest)  # the class of each cell, also of those that sRGB lacks
+        self.register_buffer("weights", torch.ones(len(centres)))
 
     def encode(self, rgb):
         """(N, 3, H, W) RGB in [0, 1] -> (N, H, W) class of each pixel's colour."""
-        cells = (rgb_to_lab(rgb)[:, 1:] / self.step).round().long() + self._offset
-        cells = cells.clamp(0, 2 * self._offset)
-        return self.to(rgb.device)._lookup[cells[:, 0], cells[:, 1]]
+        cells = (rgb_to_lab(rgb)[:, 1:] / self.step).round().long() + self.reach
+        a, b = cells.clamp(0, 2 * self.reach).unbind(1)
+        return self.nearest[a, b]
 
     def decode(self, logits, grey, temperature=0.38):
         """The annealed mean of the predicted colours on the input's lightness: (N, 3, H, W) RGB in [0, 1]."""
         probability = torch.softmax(logits / temperature, 1)
-        ab = torch.einsum("nqhw,qc->nchw", probability, self.centres.to(logits))
+        ab = torch.einsum("nqhw,qc->nchw", probability, self.centres.to(logits.dtype))
         lightness = rgb_to_lab(grey.expand(-1, 3, -1, -1))[:, :1]
         return lab_to_rgb(torch.cat([lightness, ab], 1))
 
@@ -102,7 +99,7 @@ class ColourClasses:
         count = torch.bincount(self.encode(rgb).flatten(), minlength=len(self.centres)).double()
         share = count / count.sum()
         weights = 1 / ((1 - uniform) * share + uniform / len(share))
-        self.weights = (weights / (share * weights).sum()).float()
+        self.weights.copy_((weights / (share * weights).sum()).float())
         return self
 
 
@@ -110,11 +107,6 @@ def _mix(matrix, pixels):
     return torch.einsum("dc,nchw->ndhw", _constant(matrix, pixels.dtype, pixels.device), pixels)
 
 
-def _column(values, like):
-    return _constant(values, like.dtype, like.device).view(1, -1, 1, 1)
-
-
-@cache  # once a device, for the same reason
+@cache  # a copy for each batch would make a program wait for its GPU
 def _constant(values, dtype, device):
-    with torch.inference_mode(False):
-        return torch.tensor(values, dtype=dtype, device=device)
+    return torch.tensor(values, dtype=dtype, device=device)

@@ -27,6 +27,6 @@ def softmax_cross_entropy(logits, rgb):
     return F.cross_entropy(logits, rgb)
 
 
-def l1_loss(logits, rgb):
+def l1(logits, rgb):
     """Mean absolute error of sigmoid(logits) against ``rgb``, both (N, 3, H, W) in [0, 1]."""
     return (torch.sigmoid(logits) - rgb).abs().mean()

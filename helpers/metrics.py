@@ -1,5 +1,7 @@
 """Numbers from predictions: accuracy and IoU, picture quality, and how sure a mean over a test set is."""
 
+import warnings
+
 import numpy as np
 import torch
 from skimage.color import deltaE_ciede2000, rgb2lab
@@ -11,40 +13,28 @@ class ConfusionMatrix:
 
     Every score is a ratio of these counts, so none depends on the batch size or on the order of the
     batches. ``update`` stays on the device of its arguments and never waits for it.
-
-    Args:
-        num_classes: ids are 0 … num_classes − 1.
-        ignore_index: target value that is left out of the counts.
     """
 
-    def __init__(self, num_classes, ignore_index=None):
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        # The matrix, flat, then the ignored and the out-of-range. States of several processes add up.
-        self.state = torch.zeros(num_classes**2 + 2, dtype=torch.int64)
+    def __init__(self, num_classes):
+        self.num_classes = num_classes  # ids are 0 … num_classes − 1
+        # The matrix, flat, then the pairs out of range. States of several processes add up.
+        self.state = torch.zeros(num_classes**2 + 1, dtype=torch.int64)
 
     def update(self, prediction, target):
         """Add integer class maps of one shape, or logits (N, C, ...) with a target (N, ...)."""
-        if prediction.is_floating_point():
-            if prediction.ndim != target.ndim + 1 or prediction.shape[1] != self.num_classes:
-                raise ValueError(
-                    f"logits of shape {tuple(prediction.shape)} do not fit targets of shape "
-                    f"{tuple(target.shape)} and {self.num_classes} classes: expected (N, C, ...) and (N, ...)"
-                )
+        shapes, classes = f"{tuple(prediction.shape)} and {tuple(target.shape)}", self.num_classes
+        if prediction.is_floating_point() and prediction.shape[1:2] == (classes,):
             prediction = prediction.argmax(1)
-        if prediction.shape != target.shape:
-            raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ")
-        classes = self.num_classes
+        if prediction.is_floating_point() or prediction.shape != target.shape:
+            raise ValueError(
+                f"prediction and target of shapes {shapes} do not fit: expected class ids of one shape, or "
+                f"logits (N, {classes}, ...) and ids (N, ...)"
+            )
         target, prediction = target.long(), prediction.long()
         inside = (target >= 0) & (target < classes) & (prediction >= 0) & (prediction < classes)
-        cell = torch.where(inside, target * classes + prediction, classes**2 + 1)
-        if self.ignore_index is not None:
-            cell = torch.where(target == self.ignore_index, classes**2, cell)
-        if self.state.device != cell.device:
-            self.state = self.state.to(cell.device)
+        cell = torch.where(inside, target * classes + prediction, classes**2).flatten()
         # scatter_add_, not bincount: bincount has to ask the GPU for its largest value.
-        cell = cell.flatten()
-        self.state.scatter_add_(0, cell, torch.ones_like(cell))
+        self.state = self.state.to(cell.device).scatter_add_(0, cell, torch.ones_like(cell))
         return self
 
     @property
@@ -52,16 +42,14 @@ class ConfusionMatrix:
         """(C, C) int64 on the CPU: row = true class, column = predicted class."""
         counts = self.state.cpu()
         if counts[-1]:
-            raise ValueError(
-                f"{int(counts[-1])} predictions or targets lie outside 0 … {self.num_classes - 1}: is "
-                "num_classes right, or should ignore_index name the value of unlabelled pixels?"
-            )
-        return counts[:-2].view(self.num_classes, self.num_classes)
+            outside = f"{int(counts[-1])} predictions or targets lie outside 0 … {self.num_classes - 1}"
+            raise ValueError(f"{outside}: is num_classes right, and have all pixels a label?")
+        return counts[:-1].view(self.num_classes, self.num_classes)
 
     @property
     def accuracy(self):
         """Share of examples (or pixels) whose class is right; nan before the first one."""
-        return float(accuracy_of(self.matrix.numpy()))
+        return float(self.matrix.double().trace() / self.matrix.sum())
 
     @property
     def iou(self):
@@ -74,12 +62,6 @@ class ConfusionMatrix:
         return float(self.iou.nanmean())
 
 
-def accuracy_of(matrix):
-    """Accuracy of confusion matrices (..., C, C) -> (...)."""
-    with np.errstate(invalid="ignore"):
-        return np.trace(matrix, axis1=-2, axis2=-1) / matrix.sum((-2, -1))
-
-
 def iou_of(matrix):
     """IoU of each class of confusion matrices (..., C, C) -> (..., C)."""
     hit = np.diagonal(matrix, axis1=-2, axis2=-1)
@@ -87,20 +69,24 @@ def iou_of(matrix):
         return hit / (matrix.sum(-1) + matrix.sum(-2) - hit)
 
 
-def per_image_confusion(predictions, targets, num_classes):
-    """One confusion matrix per image: two (N, H, W) maps of class ids -> (N, C, C) int64."""
-    cells = np.asarray(targets, dtype=np.int64) * num_classes + np.asarray(predictions, dtype=np.int64)
-    counts = [np.bincount(cell.ravel(), minlength=num_classes**2) for cell in cells]
+def per_image_confusion(predictions, targets, num_classes, keep=None):
+    """One confusion matrix per image: two (N, H, W) maps of class ids -> (N, C, C) int64.
+
+    ``keep`` (N, H, W) bool says which pixels count; default: all.
+    """
+    cells = np.asarray(targets).astype(np.int64) * num_classes + np.asarray(predictions)
+    keep = np.ones(cells.shape, bool) if keep is None else np.asarray(keep)
+    counts = [np.bincount(c[k], minlength=num_classes**2) for c, k in zip(cells, keep, strict=True)]
     return np.stack(counts).reshape(-1, num_classes, num_classes)
 
 
 def border_band(target, distance=2):
     """Pixels within ``distance`` of another class, where crispness shows: (N, H, W) ids -> (N, H, W) bool."""
-    ids = torch.from_numpy(np.array(target, dtype=np.float32))[:, None]
+    ids = torch.from_numpy(np.asarray(target).astype(np.float32))[:, None]
     size = 2 * distance + 1
     highest = torch.nn.functional.max_pool2d(ids, size, 1, distance)
     lowest = -torch.nn.functional.max_pool2d(-ids, size, 1, distance)
-    return (highest != lowest)[:, 0]
+    return (highest != lowest)[:, 0].numpy()
 
 
 def bootstrap(per_image, statistic=None, *, resamples=1000, seed=0):
@@ -108,23 +94,26 @@ def bootstrap(per_image, statistic=None, *, resamples=1000, seed=0):
 
     Args:
         per_image: (N, ...) one value, or one confusion matrix, per test image.
-        statistic: from the *mean* over a drawn test set (R, ...) to R numbers; default: the mean itself.
+        statistic: from *means* over drawn test sets (R, ...) to (R,) or (R, C) numbers; default: the mean.
 
     Returns:
-        (value on the real test set, lower bound, upper bound)
+        (value on the real test set, lower bound, upper bound), floats or, of (R, C), an array (C, 3).
     """
     per_image = np.asarray(per_image, dtype=np.float64)
     statistic = statistic or (lambda mean: mean)
     n = len(per_image)
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n  # (R, N)
     values = statistic(np.tensordot(drawn, per_image, 1))
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(np.ravel(statistic(per_image.mean(0, keepdims=True)))[0]), float(low), float(high)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a class that never occurs: nan
+        low, high = np.nanpercentile(values, [2.5, 97.5], axis=0)
+    value = statistic(per_image.mean(0, keepdims=True))[0]
+    return np.stack([value, low, high], -1) if np.ndim(value) else (float(value), float(low), float(high))
 
 
 def mean_iou_of(matrices):
     """Mean IoU over the classes that occur, of summed or averaged matrices (..., C, C) -> (...)."""
-    return np.nanmean(iou_of(matrices), -1)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # no class at all: nan
+        return np.nanmean(iou_of(matrices), -1)
 
 
 def psnr(prediction, truth):
@@ -133,17 +122,16 @@ def psnr(prediction, truth):
 
 
 class MeanPSNR:
-    """Mean over pictures of ``psnr``; ``picture(logits, inputs)`` turns a network's output into RGB."""
+    """Mean over pictures of ``psnr``."""
 
-    def __init__(self, picture):
-        self.picture = picture
+    def __init__(self):
         self.state = torch.zeros(2)  # sum, count: states of several processes add up
 
-    def update(self, logits, truth, inputs):
-        values = psnr(self.picture(logits, inputs), truth)
-        self.state = self.state.to(values.device) + torch.stack(
-            [values.sum(), values.new_tensor(len(values))]
-        )
+    def update(self, prediction, truth):
+        """Add RGB pictures, both (N, 3, H, W) in [0, 1]."""
+        values = psnr(prediction, truth)
+        new = torch.stack([values.sum(), values.new_full((), len(values))])
+        self.state = self.state.to(values.device) + new
         return self
 
     @property
@@ -160,41 +148,29 @@ def colourfulness(rgb):
     return spread + 0.3 * opponents.mean(-1).norm(dim=0)
 
 
-def gradient_energy(rgb):
-    """Mean squared difference of neighbouring pixels: (N, 3, H, W) -> (N,)."""
-    return rgb.diff(dim=-1).square().flatten(1).mean(1) + rgb.diff(dim=-2).square().flatten(1).mean(1)
-
-
 def sharpness(prediction, truth):
-    """Gradient energy relative to the truth: 1 is as sharp, below 1 blurred. Two (N, 3, H, W) -> (N,)."""
-    return gradient_energy(prediction) / gradient_energy(truth).clamp(min=1e-10)
+    """Mean squared difference of neighbouring pixels / the truth's: below 1 blurred. (N, 3, H, W) -> (N,)."""
+    across, down = (
+        [x.diff(dim=d).square().flatten(1).mean(1) for x in (prediction, truth)] for d in (-1, -2)
+    )
+    return (across[0] + down[0]) / (across[1] + down[1]).clamp(min=1e-10)
 
 
 def colour_scores(prediction, truth):
     """Every score of coloured pictures: two (N, 3, H, W) in [0, 1] -> dict of (N,) arrays.
 
-    ``psnr`` in dB, ``ssim`` as in Wang et al. (2004), ``ciede2000`` and ``ab_error`` (colour alone, Lab
+    ``psnr`` in dB, ``ssim`` as the mean over R, G and B, ``ciede2000`` and ``ab_error`` (colour alone, Lab
     units) as means over pixels, ``colourfulness`` and ``sharpness`` relative to the truth.
     """
-    scores = {
-        "psnr": psnr(prediction, truth).cpu().numpy(),
-        "sharpness": sharpness(prediction, truth).cpu().numpy(),
-        "colourfulness": (colourfulness(prediction) / colourfulness(truth).clamp(min=1e-6)).cpu().numpy(),
-    }
+    relative = colourfulness(prediction) / colourfulness(truth).clamp(min=1e-6)
+    scores = {"psnr": psnr(prediction, truth), "sharpness": sharpness(prediction, truth)}
+    scores = {name: values.cpu().numpy() for name, values in (scores | {"colourfulness": relative}).items()}
+    wang = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}  # SSIM's own paper, 2004
     rows = []
     for one, other in zip(*(x.permute(0, 2, 3, 1).cpu().numpy() for x in (prediction, truth)), strict=True):
         lab, true_lab = rgb2lab(one), rgb2lab(other)
-        ssim = structural_similarity(
-            one,
-            other,
-            channel_axis=-1,
-            data_range=1,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
+        ssim = structural_similarity(one, other, channel_axis=-1, data_range=1, **wang)
         ab_error = np.linalg.norm(lab[..., 1:] - true_lab[..., 1:], axis=-1).mean()
         rows.append((ssim, deltaE_ciede2000(lab, true_lab).mean(), ab_error))
-    for name, column in zip(("ssim", "ciede2000", "ab_error"), np.array(rows).reshape(-1, 3).T, strict=True):
-        scores[name] = column
-    return scores
+    columns = np.array(rows).reshape(-1, 3).T
+    return scores | dict(zip(("ssim", "ciede2000", "ab_error"), columns, strict=True))

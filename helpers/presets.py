@@ -1,7 +1,8 @@
 """Every setting of every run, in one table: ``preset("quick").segmentation``."""
 
-from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
+import math
+from dataclasses import asdict, dataclass, replace
+from numbers import Integral
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,13 @@ class Settings:
         optimizer: "adam" or "adamw".
         weight_decay: AdamW's.
         augment: how strongly training pictures are flipped, moved, turned and re-lit; 0 is not at all.
-        loss: see ``helpers.tasks``; each task has its default first.
+        loss: one of the task's ``losses``, see ``helpers.tasks``.
         label_smoothing: of the class cross-entropies.
         fcn_width: ``width`` of the FCN's backbone, where it differs.
         limit: train on this many pictures only.
-        seed: fixes initial weights, order and augmentation: on the same CPU, the same seed gives the same
-            bits, and ``replace(settings, seed=1)`` another, equally good run.
+        seed: fixes initial weights, order and augmentation; another one gives another, equally good run.
+
+    A value that nothing can be trained with raises ValueError.
     """
 
     size: tuple[int, int]
@@ -39,63 +41,78 @@ class Settings:
     limit: int | None = None
     seed: int = 0
 
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if name in KNOWN and value not in KNOWN[name]:
+                raise ValueError(f"no {name} {value!r}: choose one of {', '.join(KNOWN[name])}")
+            if name == "size" and (len(value) != 2 or not all(whole(side, 16) for side in value)):
+                raise ValueError(f"size={value}: give (height, width) in pixels, at least 16 each")
+            optional = value is None and name in ("fcn_width", "limit")
+            if name in WHOLE and not optional and not whole(value, WHOLE[name]):
+                raise ValueError(f"{name}={value}: give a whole number of at least {WHOLE[name]}")
+            if name in REAL and (not 0 <= value < math.inf or (value == 0 and name == "lr")):
+                raise ValueError(f"{name}={value}: give a finite number {REAL[name]}")
+
+
+KNOWN = {
+    "schedule": ("constant", "linear", "cosine"),
+    "optimizer": ("adam", "adamw"),
+    "loss": ("cross_entropy", "channel_cross_entropy", "softmax_cross_entropy", "l1", "colour_classes"),
+}
+WHOLE = {"width": 1, "epochs": 1, "batch_size": 1, "fcn_width": 1, "limit": 1, "seed": 0}
+REAL = {"lr": "above 0", **dict.fromkeys(("weight_decay", "augment", "label_smoothing"), "of at least 0")}
+
+
+def whole(value, least):
+    return isinstance(value, Integral) and value >= least
+
 
 @dataclass(frozen=True)
 class Preset:
-    """The settings of the three tasks, what they are for, and the data they are meant for.
-
-    ``source`` is what ``helpers.data.prepare_or_draw`` takes: "synthetic", or "" for real data.
-    """
+    """The settings of the three tasks, and the data they are meant for."""
 
     name: str
-    purpose: str
-    source: str
+    source: str  # for ``helpers.data.prepare_or_draw``: "synthetic", or "" for real data
     classification: Settings
     segmentation: Settings
     colorization: Settings
 
 
+RGB = {"loss": "channel_cross_entropy"}
+LINEAR = {"schedule": "linear"}
+COSINE = {"schedule": "cosine", "optimizer": "adamw"}
 PRESETS = {
     p.name: p
     for p in (
-        Preset(
-            "smoke",
-            "tests: does every cell run?",
-            "synthetic",
-            Settings((32, 32), 4, 2, 16, 3e-3, "linear", limit=40),
-            Settings((48, 64), 4, 2, 4, 3e-3, fcn_width=4, limit=16),
-            Settings((32, 48), 4, 2, 8, 3e-3, loss="channel_cross_entropy", limit=24),
+        Preset(  # tests: does every cell run?
+            "smoke", "synthetic",
+            Settings(size=(32, 32), width=4, epochs=2, batch_size=16, lr=3e-3, limit=40, **LINEAR),
+            Settings(size=(48, 64), width=4, fcn_width=4, epochs=2, batch_size=4, lr=3e-3, limit=16),
+            Settings(size=(32, 48), width=4, epochs=2, batch_size=8, lr=3e-3, limit=24, **RGB),
         ),
-        Preset(
-            "quick",
-            "the default: embedded data, two CPU cores, ten minutes",
-            "synthetic",
-            Settings((64, 64), 32, 20, 16, 1e-3, "linear", augment=0.3),
-            Settings((72, 96), 16, 8, 4, 4e-3, "linear", fcn_width=32),
-            Settings((64, 96), 12, 5, 4, 2e-3, "linear", loss="channel_cross_entropy", limit=220),
+        Preset(  # the default: embedded data, two CPU cores, ten minutes
+            "quick", "synthetic",
+            Settings(size=(64, 64), width=32, epochs=20, batch_size=16, lr=1e-3, augment=0.3, **LINEAR),
+            Settings(size=(72, 96), width=16, fcn_width=32, epochs=8, batch_size=4, lr=4e-3, **LINEAR),
+            Settings(size=(64, 96), width=12, epochs=5, batch_size=4, lr=2e-3, limit=220, **RGB, **LINEAR),
         ),
-        Preset(
-            "report",
-            "the report's settings to the letter: real data, one GPU",
-            "",
-            Settings((224, 224), 64, 20, 64, 1e-3, "linear"),
-            Settings((240, 320), 64, 10, 8, 1e-4),
-            Settings((256, 256), 64, 5, 8, 1e-4, loss="channel_cross_entropy"),
+        Preset(  # the report's settings, gaps filled: real data, one GPU
+            "report", "",
+            Settings(size=(224, 224), width=64, epochs=20, batch_size=64, lr=1e-3, **LINEAR),
+            Settings(size=(240, 320), width=64, epochs=10, batch_size=8, lr=1e-4),
+            Settings(size=(256, 256), width=64, epochs=5, batch_size=8, lr=1e-4, **RGB),
         ),
-        Preset(
-            "best",
-            "what we would do instead: the same data, networks and epochs, a better recipe",
-            "",
-            Settings(
-                (224, 224), 64, 20, 128, 2e-3, "cosine", "adamw", 0.05, augment=1.0, label_smoothing=0.1
-            ),
-            Settings((240, 320), 64, 10, 16, 1e-3, "cosine", "adamw", 0.01, augment=1.0),
-            Settings(
-                (256, 256), 64, 5, 16, 1e-3, "cosine", "adamw", 0.01, augment=0.5, loss="colour_classes"
-            ),
+        Preset(  # what we would do instead: the same data, networks and epochs, a better recipe
+            "best", "",
+            Settings(size=(224, 224), width=64, epochs=20, batch_size=128, lr=2e-3, weight_decay=0.05,
+                     augment=1.0, label_smoothing=0.1, **COSINE),
+            Settings(size=(240, 320), width=64, epochs=10, batch_size=16, lr=1e-3, weight_decay=0.01,
+                     augment=1.0, **COSINE),
+            Settings(size=(256, 256), width=64, epochs=5, batch_size=16, lr=1e-3, weight_decay=0.01,
+                     augment=0.5, loss="colour_classes", **COSINE),
         ),
     )
-}
+}  # fmt: skip
 
 
 def preset(name, **changes):
@@ -105,52 +122,3 @@ def preset(name, **changes):
     found = PRESETS[name]
     tasks = ("classification", "segmentation", "colorization")
     return replace(found, **{task: replace(getattr(found, task), **changes) for task in tasks})
-
-
-def table(name, batches=(1, 2, 4, 8, 16, 32, 64)):
-    """A preset as a table, one column a task: every setting, then the memory of a training step in GiB.
-
-    The memory is computed (see ``helpers.memory``) for ResNet-18 with 400 classes, the U-Net with 13, and
-    the U-Net that colours, at the preset's sizes: in bf16 or fp16, and in brackets in fp32.
-    """
-    import pandas as pd
-
-    from helpers.colour import ColourClasses
-    from helpers.losses import channel_cross_entropy, class_cross_entropy
-    from helpers.memory import training_memory
-    from helpers.models import ResNet18, UNet
-
-    def colour_loss(logits, target):
-        return channel_cross_entropy(logits, logits.detach())  # any three channels will do as a target
-
-    found = preset(name)
-    outputs = len(ColourClasses().centres) if found.colorization.loss == "colour_classes" else 3
-    networks = {
-        "classification": (lambda width: ResNet18(400, width=width), 3, class_cross_entropy),
-        "segmentation": (lambda width: UNet(3, 13, width=width), 3, class_cross_entropy),
-        "colorization": (
-            lambda width: UNet(1, outputs, width=width),
-            1,
-            colour_loss if outputs == 3 else class_cross_entropy,
-        ),
-    }
-    columns = {}
-    for task, (network, channels, loss) in networks.items():
-        settings = getattr(found, task)
-        rows = {setting: str(value) for setting, value in asdict(settings).items()}
-        for batch in batches:
-            shape = (batch, channels, *settings.size)
-            build = partial(network, settings.width)
-            try:
-                needs = [training_memory(build, shape, precision=p, loss=loss) for p in ("bf16", "no")]
-                rows[f"GiB at batch {batch}"] = "{:.2f} ({:.2f})".format(*(n / 2**30 for n in needs))
-            except ValueError:  # batch norm: one picture that has shrunk to one pixel has no variance
-                rows[f"GiB at batch {batch}"] = "cannot be trained"
-        columns[task] = rows
-    return pd.DataFrame(columns)
-
-
-def differences(settings, other):
-    """What differs between two ``Settings``, for a table: {field: (one, other)}."""
-    pairs = {f.name: (asdict(settings)[f.name], asdict(other)[f.name]) for f in fields(Settings)}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

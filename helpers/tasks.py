@@ -1,14 +1,13 @@
 """The three tasks: what goes into the network, what it is compared with, and what its answer means.
 
-Each class has the same six names, which is all that training and figures know of a task.
+Each class has the same names, which is all that training and figures know of a task.
 """
 
-from functools import cache
-
+import numpy as np
 import torch
 
 from helpers import losses
-from helpers.colour import ColourClasses, rgb_to_grey
+from helpers.colour import ColourClasses, rgb_to_grey, to_float
 from helpers.metrics import ConfusionMatrix, MeanPSNR
 from helpers.models import FCN, ResNet18, UNet
 
@@ -17,28 +16,31 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos
 
 def normalise(images):
     """(N, 3, H, W) in [0, 1] to about zero mean and unit variance in each channel."""
-    mean, std = _channels(images.device)
-    return (images - mean) / std
-
-
-@cache  # a new copy for each batch would make the program wait for the GPU
-def _channels(device):
-    with torch.inference_mode(False):
-        return [torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD)]
+    return torch.stack([(c - m) / s for c, m, s in zip(images.unbind(1), MEAN, STD, strict=True)], 1)
 
 
 class Classification:
-    """Which class is the picture? Prediction: (N, C) probabilities."""
+    """Which class is the picture? Prediction: (N, C) probabilities.
 
-    name, metric = "classification", "accuracy"
+    ``networks`` maps a name to a function of the task that makes a new network.
+    """
+
+    name, data_set, metric = "classification", "birds", "accuracy"
+    known_losses = ("cross_entropy",)
+    networks = {  # add yours here
+        "resnet18": lambda task: ResNet18(len(task.classes), width=task.settings.width),
+        "plain18": lambda task: ResNet18(len(task.classes), width=task.settings.width, skip=False),
+    }
 
     def __init__(self, data, settings):
+        self.check(settings)
         self.classes, self.settings = list(data.classes), settings
-        size = {"num_classes": len(self.classes), "width": settings.width}
-        self.networks = {
-            "resnet18": lambda: ResNet18(**size),
-            "plain18": lambda: ResNet18(**size, skip=False),
-        }
+
+    @classmethod
+    def check(cls, settings):
+        if settings.loss not in cls.known_losses:
+            known = ", ".join(cls.known_losses)
+            raise ValueError(f"no loss {settings.loss!r} for {cls.name}: choose one of {known}")
 
     def inputs(self, images, target):
         """Pictures in [0, 1] and their labels -> (what the network sees, what its output is compared to)."""
@@ -53,58 +55,52 @@ class Classification:
     def predict(self, logits, inputs):
         return torch.softmax(logits, 1)
 
+    def sample(self, dataset, count):
+        """(inputs, target) of ``count`` pictures, evenly spread over ``dataset``: a batch to probe with."""
+        images, target = dataset[np.linspace(0, len(dataset) - 1, count).astype(int)]
+        return self.inputs(to_float(images), target)
+
 
 class Segmentation(Classification):
     """Which class is each pixel? Prediction: (N, H, W) class ids."""
 
-    name, metric = "segmentation", "mean_iou"
-
-    def __init__(self, data, settings):
-        self.classes, self.settings = list(data.classes), settings
-        count = len(self.classes)
-        self.networks = {
-            "fcn": lambda: FCN(count, width=settings.fcn_width or settings.width),
-            "unet": lambda: UNet(3, count, width=settings.width),
-            "unet_no_skips": lambda: UNet(3, count, width=settings.width, skip=False),
-        }
+    name, data_set, metric = "segmentation", "streets", "mean_iou"
+    networks = {
+        "fcn": lambda task: FCN(len(task.classes), width=task.settings.fcn_width or task.settings.width),
+        "unet": lambda task: UNet(3, len(task.classes), width=task.settings.width),
+        "unet_no_skips": lambda task: UNet(3, len(task.classes), width=task.settings.width, skip=False),
+    }
 
     def predict(self, logits, inputs):
         return logits.argmax(1).byte()
 
 
-class Colorization:
+def colour_unet(skip):
+    return lambda task: UNet(1, task.outputs, width=task.settings.width, skip=skip)
+
+
+class Colorization(Classification):
     """What colours did this grey picture have? Prediction: (N, 3, H, W) RGB in [0, 1].
 
-    ``settings.loss`` is one of "channel_cross_entropy", "softmax_cross_entropy", "l1" (three outputs
-    each) or "colour_classes" (one output for each cell of the ab plane).
+    Its losses have three outputs each, but for "colour_classes": one for each cell of the ab plane.
     """
 
-    name, metric = "colorization", "psnr"
-    classes = ()
-    _losses = {  # noqa: RUF012, never changed
-        "channel_cross_entropy": losses.channel_cross_entropy,
-        "softmax_cross_entropy": losses.softmax_cross_entropy,
-        "l1": losses.l1_loss,
+    name, data_set, metric = "colorization", "landscapes", "psnr"
+    known_losses = ("channel_cross_entropy", "softmax_cross_entropy", "l1", "colour_classes")
+    networks = {"unet": colour_unet(True), "unet_no_skips": colour_unet(False)} | {
+        f"unet_without_level_{cut + 1}": colour_unet([i != cut for i in range(4)]) for cut in range(4)
     }
 
     def __init__(self, data, settings):
-        self.settings = settings
-        self.colours = None
+        super().__init__(data, settings)
+        self.colours, self.outputs = None, 3
         if settings.loss == "colour_classes":
             self.colours = ColourClasses()
-            sample, _ = data.train.__getitems__(range(0, len(data.train), -(-len(data.train) // 200)))
-            self.colours.rebalance(sample.float() / 255)
-        elif settings.loss not in self._losses:
-            known = ", ".join([*self._losses, "colour_classes"])
-            raise ValueError(f"no loss {settings.loss!r} for colorization: choose one of {known}")
-        outputs = len(self.colours.centres) if self.colours else 3
-
-        def unet(skip):
-            return lambda: UNet(1, outputs, width=settings.width, skip=skip)
-
-        self.networks = {"unet": unet(True), "unet_no_skips": unet(False)}
-        for level in range(4):
-            self.networks[f"unet_without_level_{level + 1}"] = unet([i != level for i in range(4)])
+            images, _ = data.train[:: -(-len(data.train) // 200)]
+            self.colours.rebalance(to_float(images))
+            self.outputs = len(self.colours.centres)
+        else:
+            self.compare = getattr(losses, settings.loss)
 
     def inputs(self, images, target):
         """Pictures in [0, 1] -> (their grey version in [−1, 1], the pictures themselves)."""
@@ -112,24 +108,20 @@ class Colorization:
 
     def loss(self, logits, rgb):
         if self.colours is None:
-            return self._losses[self.settings.loss](logits, rgb)
-        weight = self.colours.to(logits.device).weights
-        return losses.class_cross_entropy(logits, self.colours.encode(rgb), weight=weight)
+            return self.compare(logits, rgb)
+        colours = self.colours.to(logits.device)
+        return losses.class_cross_entropy(logits, colours.encode(rgb), weight=colours.weights)
 
     def scores(self):
-        return MeanPSNR(self.predict)
+        return MeanPSNR()
 
     def predict(self, logits, inputs):
-        grey = (inputs + 1) / 2
         if self.colours is not None:
-            return self.colours.decode(logits, grey)
-        if self.settings.loss == "softmax_cross_entropy":
-            return torch.softmax(logits, 1)
-        return torch.sigmoid(logits)
+            return self.colours.to(logits.device).decode(logits, (inputs + 1) / 2)
+        return torch.softmax(logits, 1) if self.settings.loss == "softmax_cross_entropy" else logits.sigmoid()
 
 
 TASKS = {task.name: task for task in (Classification, Segmentation, Colorization)}
-DATA_SETS = {"classification": "birds", "segmentation": "streets", "colorization": "landscapes"}
 
 
 def build(task, network):
@@ -138,4 +130,4 @@ def build(task, network):
         raise ValueError(f"no network {network!r} for {task.name}: choose one of {', '.join(task.networks)}")
     with torch.random.fork_rng():
         torch.manual_seed(task.settings.seed)
-        return task.networks[network]()
+        return task.networks[network](task)

@@ -4,11 +4,13 @@ import inspect
 import os
 
 import ipywidgets
+import torch
 from IPython.display import Markdown, display
 
 from helpers.figures import learning_curves
+from helpers.training import fit
 
-HEADLESS = "COURSEWORK_HEADLESS"  # an environment variable that helpers.notebooks sets for its kernels
+HEADLESS = "COURSEWORK_HEADLESS"  # an environment variable that helpers.publishing sets for its kernels
 
 
 def show(*objects):
@@ -20,23 +22,40 @@ def show(*objects):
 class LiveCurves:
     """Learning curves redrawn in place after each epoch; a plain picture, so it shows without widgets too.
 
-    Args:
-        metric: the task's, e.g. "accuracy".
-        name: what the curve is called.
-        others: histories of finished runs to draw beside it, {name: rows}.
+    ``metric`` is the task's, ``name`` the curve's, ``beside`` maps names of other networks to their rows.
     """
 
-    def __init__(self, metric, name, others=None):
-        self.metric, self.name, self.others = metric, name, others or {}
-        self.rows, self._shown = [], None
+    def __init__(self, metric, name, beside=None):
+        self.metric, self.name, self.beside, self.rows = metric, name, beside or {}, []
+        figure = learning_curves({**self.beside, self.name: []}, self.metric)
+        self._shown = display(figure, display_id=True)  # at once, so that it stands above the lines
 
     def update(self, row):
         self.rows.append(row)
-        figure = learning_curves({**self.others, self.name: self.rows}, self.metric)
-        if self._shown is None:
-            self._shown = display(figure, display_id=True)
-        else:
-            self._shown.update(figure)
+        self._shown.update(learning_curves({**self.beside, self.name: self.rows}, self.metric))
+
+
+def train(net, task, data, folder, *, name, beside=None):
+    """``fit`` with live curves, as in notebook 1, and all finished epochs kept in ``folder``; its rows.
+
+    ``beside`` maps the names of networks trained before to their rows.
+    """
+    curves = LiveCurves(task.metric, name, beside)
+    for row in fit(net, task, data, folder=folder):
+        curves.update(row)
+    return curves.rows
+
+
+def overfit(net, task, inputs, target, *, steps=31, lr=5e-3):
+    """Learn one batch by heart, on the CPU, and print the loss as it falls: any sound network can."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    for step in range(steps):
+        loss = task.loss(net(inputs), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 10 == 0:
+            print(f"step {step:>2}: loss on one batch of {len(inputs)} {loss.item():.3f}")
 
 
 def browse(draw, count, description="picture"):

@@ -31,7 +31,7 @@ def test_matrix_accuracy_and_iou_agree_with_scikit_learn(target, random):
     present = sorted({*target, *prediction})
     theirs = sklearn.metrics.jaccard_score(target, prediction, labels=present, average=None)
     np.testing.assert_allclose(m.iou[present], theirs)
-    assert np.isnan(m.iou[[c for c in range(CLASSES) if c not in present]]).all()
+    assert m.iou[[c for c in range(CLASSES) if c not in present]].isnan().all()
     assert m.mean_iou == pytest.approx(theirs.mean())
 
 
@@ -62,12 +62,22 @@ def test_logits_count_as_their_largest_class():
     )
 
 
-def test_ignored_pixels_count_nowhere():
+def test_pixels_left_out_count_nowhere():
     prediction, target = pair()
-    unlabelled = target.clone()
-    unlabelled[0] = 255
-    m = ConfusionMatrix(CLASSES, ignore_index=255).update(prediction, unlabelled)
-    assert torch.equal(m.matrix, ConfusionMatrix(CLASSES).update(prediction[1:], target[1:]).matrix)
+    keep = torch.ones_like(target, dtype=bool)
+    keep[:, :3] = False
+    found = metrics.per_image_confusion(prediction, target, CLASSES, keep=keep).sum(0)
+    whole = ConfusionMatrix(CLASSES).update(prediction[keep], target[keep])
+    np.testing.assert_array_equal(found, whole.matrix)
+
+
+def test_an_interval_of_each_class_is_that_of_the_class_alone():
+    prediction, target = pair(shape=(30, 8, 8), classes=CLASSES - 1)  # the last class never occurs
+    matrices = metrics.per_image_confusion(prediction, target, CLASSES)
+    rows = metrics.bootstrap(matrices, metrics.iou_of)
+    assert rows.shape == (CLASSES, 3) and np.isnan(rows[-1]).all()
+    for c in range(CLASSES - 1):
+        assert tuple(rows[c]) == metrics.bootstrap(matrices, lambda m, c=c: metrics.iou_of(m)[..., c])
 
 
 def test_empty_updates_change_nothing_and_give_nan():

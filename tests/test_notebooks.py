@@ -1,12 +1,18 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from helpers.__main__ import main
-from helpers.notebooks import NOTEBOOKS, NotebookFailed, code_digest, execute, store
+from helpers import ROOT
+from helpers.publishing.commands import main, make_parser
+from helpers.publishing.notebooks import NOTEBOOKS, NotebookFailed, execute
+from helpers.tasks import TASKS
+from notebooks.store import code_digest, store
 
 
 def small(path, *sources):
@@ -86,18 +92,81 @@ def test_outputs_of_other_code_are_not_stored(tmp_path):
         (["run", "4"], "no notebook '4'"),
         (["run", "--preset", "fast"], "invalid choice: 'fast'"),
         (["run", "--store", "--birds", "x"], "leave the data folders out"),
+        (["run", "--out", __file__], "test_notebooks.py is a file: give a folder to write to"),
         (
-            ["train", "classification", "--preset", "smoke", "--model", "vgg"],
-            "choose one of resnet18, plain18",
+            ["train", "segmentation", "--out", __file__ + "/below"],
+            "test_notebooks.py is a file: give a folder",
         ),
-        (["prepare", "birds", "--from", "no-such-folder"], "no-such-folder"),
+        (["train", "segmentation", "--mirror", __file__], "test_notebooks.py is a file: give a folder"),
+        (["train", "classification", "--model", "vgg"], "choose one of resnet18, plain18"),
+        (["train", "classification", "--loss", "l1"], "for classification: choose one of cross_entropy"),
+        (["train", "classification", "--size", "large"], "argument --size: invalid pixels value: 'large'"),
     ],
 )
-def test_wrong_arguments_end_with_one_clear_line(arguments, message, capsys):
+def test_wrong_arguments_end_with_one_clear_line_before_anything_is_done(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
-    shown = f"{stop.value.code}\n{capsys.readouterr().err}"
-    assert message in shown and "Traceback" not in shown
+    shown = capsys.readouterr()
+    assert stop.value.code == 2 and message in shown.err and "Traceback" not in shown.err and not shown.out
+
+
+def test_a_folder_that_is_not_there_is_named(capsys):
+    with pytest.raises(SystemExit, match=r"prepare: .*no-such-folder is not there"):
+        main(["prepare", "birds", "--from", "no-such-folder"])
+
+
+def test_the_help_of_train_names_every_network_and_setting_and_how_to_go_on(capsys):
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["train", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for task in TASKS.values():
+        for name in task.networks:
+            assert name in shown.replace("unet_ ", "unet_")
+    for option in ("--epochs N", "--batch-size N", "--lr X", "--size HxW", "--loss NAME", "--fcn-width N"):
+        assert option in shown
+    assert "run again, goes on where it was stopped" in shown and "accelerate launch" in shown
+
+
+FIRST_CELL = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+for source in sys.argv[1:]:
+    shell.run_cell(source).raise_error()
+"""
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_fetches_the_project_once_and_works_again_after_a_restart(path, tmp_path):
+    cell = next(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code")
+    project = tmp_path / "project"
+    (project / "helpers").mkdir(parents=True)
+    (project / "helpers" / "__init__.py").write_text("HERE = __file__")
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *command], cwd=project, check=True)
+    address = f"REPOSITORY = 'file://{project}'"
+    cell = "\n".join(address if line.startswith("REPOSITORY") else line for line in cell.splitlines())
+    assert address in cell
+    elsewhere = tmp_path / "content"
+    elsewhere.mkdir()
+    # This environment has the project installed; Colab's has not, and this finder hides it.
+    hide = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f).lower()]"
+    hide += f"; sys.path = [p for p in sys.path if p not in ('', {str(ROOT)!r})]"
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", FIRST_CELL, hide, cell, "import helpers; print(helpers.HERE)"],
+            cwd=elsewhere,
+            env={**os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "PYTHONPATH": ""},
+            capture_output=True,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for done in outputs:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1].endswith("content/coursework/helpers/__init__.py")
+    assert "already exists" not in outputs[1].stdout + outputs[1].stderr
 
 
 def test_one_network_is_trained_headless_and_once(tmp_path, capsys):

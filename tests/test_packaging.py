@@ -13,7 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from helpers.notebooks import NOTEBOOKS, code_digest
+from helpers.publishing.notebooks import NOTEBOOKS
+from notebooks.store import code_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -113,8 +114,7 @@ def test_stored_notebooks_are_small_complete_and_clean(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_have_one_parameters_cell_short_cells_and_prose_between_them(path):
+def test_notebooks_have_one_parameters_cell_and_prose_between_the_others(path):
     cells = nbformat.read(path, 4).cells
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in cells) == 1
-    assert max(len(cell.source.splitlines()) for cell in cells if cell.cell_type == "code") <= 22
     assert sum(cell.cell_type == "markdown" for cell in cells) >= 12

@@ -1,3 +1,4 @@
+import itertools
 import json
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import torch
 
 from helpers import figures, widgets
 from helpers.architecture import architecture, shapes
+from helpers.metrics import bootstrap, iou_of, mean_iou_of
 from helpers.models import FCN, ResNet18, UNet
 from helpers.results import Results, show
 
@@ -16,10 +18,13 @@ DRAWN = SimpleNamespace(synthetic=True, label="embedded drawn birds")
 REAL = SimpleNamespace(synthetic=False, label="birds of Downloads")
 
 
-def filled(folder, task="classification", data=REAL, value=0.5):
+RIGHT = {"residual": [1, 1, 1, 0], "plain": [1, 0, 0, 0]}
+
+
+def filled(folder, task="classification", data=REAL, shift=0):
     results = Results(folder, task, data)
-    results.add("residual", "accuracy", value, 0.4, 0.6, reported=0.9)
-    results.add("plain", "accuracy", 0.25)
+    for name, right in RIGHT.items():
+        results.measure(name, accuracy=np.array(right) + shift)
     return results
 
 
@@ -27,29 +32,46 @@ def test_results_are_the_same_in_csv_json_and_latex(tmp_path):
     filled(tmp_path).save()
     rows = json.loads((tmp_path / "results.json").read_text())
     frame = pd.read_csv(tmp_path / "results.csv")
-    assert [r["value"] for r in rows] == frame.value.tolist() == [0.5, 0.25]
+    assert [r["value"] for r in rows] == frame.value.tolist() == [0.75, 0.25]
     latex = (tmp_path / "results.tex").read_text()
-    assert "0.500 [0.400, 0.600]" in latex and latex.count(r"\\") == 3
+    assert "0.750 [0.250, 1.000]" in latex and latex.count(r"\\") == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results.csv", "results.json", "results.tex"]
 
 
 def test_a_task_saved_again_replaces_its_own_rows_only(tmp_path):
     filled(tmp_path, "segmentation").save()
-    filled(tmp_path, value=0.1).save()
-    filled(tmp_path, value=0.7).save()
+    filled(tmp_path, shift=3).save()
+    filled(tmp_path, shift=1).save()
     frame = pd.read_csv(tmp_path / "results.csv")
     assert frame.task.tolist() == ["classification"] * 2 + ["segmentation"] * 2
-    assert frame.value.tolist() == [0.7, 0.25, 0.5, 0.25]
+    assert frame.value.tolist() == [1.75, 1.25, 0.75, 0.25]
 
 
-def test_drawn_scores_never_stand_beside_the_reports(tmp_path):
+def test_drawn_scores_never_stand_beside_the_reports(tmp_path, capsys):
     drawn, real = filled(tmp_path, data=DRAWN), filled(tmp_path, data=REAL)
-    assert "Not comparable" in drawn.beside_report("residual").data
+    assert drawn.beside_report() is None
+    assert "Not comparable" in (said := capsys.readouterr().out) and "0.0656 (residual)" in said
     drawn.save()
     assert pd.read_csv(tmp_path / "results.csv").reported.isna().all()
     real.save()
     assert pd.read_csv(tmp_path / "results.csv").reported.tolist()[0] == 0.9
-    assert list(real.beside_report("residual").index) == ["residual"]
+    assert list(real.beside_report().index) == ["residual"]
+
+
+def test_differences_are_taken_picture_by_picture_with_the_scores_own_statistic(tmp_path):
+    results = filled(tmp_path)
+    table = results.difference("residual", "plain", "accuracy")
+    gain = np.subtract(*RIGHT.values())
+    assert results["residual − plain", "accuracy"] == bootstrap(gain.astype(float))
+    assert table.loc["accuracy", "interval"] == "zero is inside: no difference shown"
+    assert list(results.intervals("accuracy")) == ["residual", "plain"]
+    matrices = np.random.default_rng(0).integers(1, 9, (2, 12, 3, 3))
+    for name, values in zip("ab", matrices, strict=True):
+        results.measure(name, mean_iou=values, first=(values, lambda m: iou_of(m)[..., 0]))
+    results.difference("a", "b", "mean_iou", "first")
+    apart = np.subtract(*(mean_iou_of(values.sum(0)) for values in matrices))
+    assert results["a − b", "mean_iou"][0] == pytest.approx(apart)
+    assert results["a − b", "first"][0] == pytest.approx(results["a", "first"][0] - results["b", "first"][0])
 
 
 def test_figures_say_that_data_is_drawn_and_their_pdf_is_the_same_every_time(tmp_path):
@@ -77,7 +99,9 @@ IMAGES = np.random.default_rng(0).integers(0, 255, (6, 24, 32, 3), dtype=np.uint
 ROWS = [{"epoch": e, "train_loss": 1 / e, "valid_loss": 1.2 / e, "accuracy": e / 5} for e in (1, 2, 3)]
 DRAWINGS = {
     "gallery": lambda: figures.gallery(IMAGES, list("abcdef"), columns=4),
-    "panels": lambda: figures.panels([[torch.rand(1, 9, 12), torch.rand(3, 9, 12), IMAGES[0]]], list("abc")),
+    "compare": lambda: figures.compare({"a": torch.rand(3, 1, 9, 12), "b": torch.rand(3, 3, 9, 12)}, [2, 0]),
+    "compare, across": lambda: figures.compare({"a": IMAGES, "b": IMAGES}, across=True, title="all"),
+    "compare, other sizes": lambda: figures.compare({"a": [IMAGES[0], IMAGES[1, :9]]}, labels=["x", "y"]),
     "palette_legend": lambda: figures.palette_legend(list("abc"), np.eye(3) * 255, [0.7, 0.2, 0.1]),
     "class_counts": lambda: figures.class_counts([4]),
     "learning_curves": lambda: figures.learning_curves({"a": ROWS, "b": ROWS[:1]}, "accuracy"),
@@ -98,7 +122,7 @@ DRAWINGS = {
 def test_every_figure_is_drawn_with_text_of_at_least_six_points(name):
     figure = DRAWINGS[name]()
     assert isinstance(figure, matplotlib.figure.Figure)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     sizes = [
         t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text() and t.get_visible()
     ]
@@ -118,6 +142,31 @@ def test_the_architecture_is_read_from_the_module():
         for skip in (True, False, (True, False, False, True))
     }
     assert orange == {True: 4, False: 0, (True, False, False, True): 2}
+
+
+def test_tables_show_the_pictures_rows_and_crops_that_were_asked_for():
+    columns = {"a": IMAGES, "b": IMAGES[..., 0], "c": IMAGES}
+    figure = figures.compare(columns, [(4, 3, 5), (1, 0, 9)], crop=8, only=["a", "b"])
+    shown = [axis.images[0].get_array() for axis in figure.axes]
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b", "", ""]
+    assert (shown[0] == IMAGES[4, 3:11, 5:13]).all() and (shown[3] == IMAGES[1, :8, 9:17, 0]).all()
+    across = figures.compare(columns, [2, 5], across=True)
+    assert len(across.axes) == 6 and (across.axes[1].images[0].get_array() == IMAGES[5]).all()
+    assert across.axes[2].get_ylabel() == "b"
+
+
+def test_titles_of_a_gallery_do_not_run_into_each_other():
+    names = ["Copper-Breasted Bluechat", "Crimson-Capped Reed Warbler", "Black And Yellow Broadbill"] * 2
+    for columns, size in ((6, 1.35), (5, 1.5)):
+        figure = figures.gallery(IMAGES, names, columns=columns, size=size)
+        figure.draw_without_rendering()
+        boxes = [axis.title.get_window_extent() for axis in figure.axes[: len(names)]]
+        for row in (boxes[:columns], boxes[columns:]):
+            assert all(left.x1 < right.x0 for left, right in itertools.pairwise(row))
+        frames = [axis.get_window_extent() for axis in figure.axes]
+        assert all(
+            not box.overlaps(frame) for i, box in enumerate(boxes) for k, frame in enumerate(frames) if i != k
+        )
 
 
 def test_error_maps_mark_wrong_pixels_red_and_no_others():
@@ -147,12 +196,20 @@ def test_a_slider_is_a_picture_where_nobody_can_move_it_and_a_widget_elsewhere(m
     assert shown[-1] == "figure 7" and box.children[0].max == 8
 
 
-def test_live_curves_are_one_picture_that_grows(monkeypatch):
+def test_live_curves_are_one_picture_that_stands_above_the_lines_and_grows(monkeypatch):
     drawn = []
     handle = SimpleNamespace(update=drawn.append)
     monkeypatch.setattr(widgets, "display", lambda figure, display_id: drawn.append(figure) or handle)
     curves = widgets.LiveCurves("accuracy", "ours", {"others": ROWS})
+    assert len(drawn) == 1, "shown only after the first epoch's line"
     for row in ROWS:
         curves.update(row)
-    assert [len(figure.axes[1].lines[1].get_xdata()) for figure in drawn] == [1, 2, 3]
+    assert [len(figure.axes[1].lines[1].get_xdata()) for figure in drawn] == [0, 1, 2, 3]
     assert [text.get_text() for text in drawn[-1].axes[1].get_legend().get_texts()] == ["others", "ours"]
+
+
+def test_overfitting_one_batch_prints_a_loss_that_falls(capsys):
+    net, task = torch.nn.Linear(2, 2), SimpleNamespace(loss=torch.nn.functional.mse_loss)
+    widgets.overfit(net, task, torch.ones(4, 2), torch.full((4, 2), 5.0), steps=21, lr=0.1)
+    losses = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+    assert len(losses) == 3 and losses[0] > 4 * losses[-1]

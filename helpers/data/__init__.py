@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import helpers
+
 from . import birds, landscapes, streets
 from .batches import ArrayDataset
 from .cache import open_or_build
 from .download import fetch, find, unpack
+from .inventory import Inventory
 from .listing import DataError
-from .report import Report
 
-__all__ = ["ROOT", "ArrayDataset", "DataError", "DataSet", "prepare", "prepare_or_draw"]
+__all__ = ["ROOT", "ArrayDataset", "DataError", "DataSet", "Inventory", "prepare", "prepare_or_draw"]
 
-PROJECT = Path(__file__).resolve().parents[2]
-ROOT = (PROJECT if (PROJECT / "pyproject.toml").exists() else Path.cwd()) / "data"
-SCANNERS = {"birds": birds, "streets": streets, "landscapes": landscapes}
+ROOT = helpers.ROOT / "data"
+SETS = {"birds": birds, "streets": streets, "landscapes": landscapes}
 
 
 @dataclass
@@ -26,7 +27,7 @@ class DataSet:
     train: ArrayDataset
     valid: ArrayDataset
     test: ArrayDataset
-    report: Report
+    inventory: Inventory
     label: str  # for captions: where the pictures come from
     synthetic: bool = False
 
@@ -39,7 +40,6 @@ def prepare(
     skip_bad: bool = False,
     root: str | Path = ROOT,
     synthetic: bool = False,
-    limit: int | None = None,
 ) -> DataSet:
     """Find, check and decode a data set once; later calls open the arrays in a moment.
 
@@ -53,33 +53,29 @@ def prepare(
         skip_bad: go on when more than 1 % of the files are bad.
         root: where downloads and caches go.
         synthetic: the embedded drawings instead.
-        limit: at most so many images in each split, evenly spread.
 
     Raises DataError when the data cannot be had or used.
     """
-    if name not in SCANNERS:
-        raise DataError(f"There is no data set {name!r}: choose one of {', '.join(SCANNERS)}.")
+    if name not in SETS:
+        raise DataError(f"There is no data set {name!r}: choose one of {', '.join(SETS)}.")
     size = (size, size) if isinstance(size, int) else tuple(size)
     if len(size) != 2 or min(size) < 16:
         raise DataError(f"size={size} cannot be used: give (height, width), at least 16 each.")
-    scanner, root = SCANNERS[name], Path(root).absolute()
+    kind, root = SETS[name], Path(root).absolute()
     if synthetic:
-        from .synthetic import draw
+        from helpers.drawings import draw  # here, so that decoding processes do without it
 
         folder = draw(name, root / "synthetic")
     elif not source:
-        folder = find(name, root, scanner.looks_right) or fetch(name, root, scanner.looks_right)
+        folder = find(name, root, kind.looks_right) or fetch(name, root, kind.looks_right)
     else:
         folder = Path(source).expanduser().absolute()
         if folder.is_file():
-            folder = unpack(folder, root, scanner.looks_right)
-    listing = scanner.scan(folder, classes)
-    listing.thin(limit)
-    listing.variant = f"classes={classes} limit={limit}"
-    splits, report = open_or_build(listing, size, root / "cache", skip_bad)
+            folder = unpack(folder, root, kind.looks_right)
+    listing = kind.scan(folder, classes)
+    splits, inventory = open_or_build(listing, size, root / "cache", skip_bad)
     label = f"embedded drawn {name}" if synthetic else f"{name} from {folder.resolve().name}/"
-    parts = {split: ArrayDataset(*arrays) for split, arrays in splits.items()}
-    return DataSet(name, listing.classes, **parts, report=report, label=label, synthetic=synthetic)
+    return DataSet(name, listing.classes, **splits, inventory=inventory, label=label, synthetic=synthetic)
 
 
 def prepare_or_draw(name: str, source: str | Path | None = None, **options) -> DataSet:

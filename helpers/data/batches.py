@@ -1,46 +1,62 @@
-"""uint8 arrays on disk -> whole batches of tensors."""
-
-import mmap
+"""Arrays of pictures, which may be larger than memory -> batches of tensors."""
 
 import numpy as np
 
 
 class ArrayDataset:
-    """One split of a data set, for ``DataLoader(dataset, collate_fn=lambda batch: batch)``.
+    """One split of a data set: some rows of arrays that hold all of it.
 
-    ``__getitems__`` hands a whole batch over in one gather, so ``num_workers=0`` is the fast path.
+    ``dataset[indices]`` is a batch: images uint8 (B, 3, H, W) in channels_last strides, and targets (B,) or
+    (B, H, W). ``dataset[i]`` is one image and its target.
 
-    Shapes: images uint8 (N, H, W, 3), memory-mapped; targets int64 (N,) for birds, uint8 (N, H, W) class ids
-    for streets, None for landscapes (whose target is the image itself); names: N relative file names.
+    Args:
+        images: uint8 (N, H, W, 3).
+        targets: int64 (N,) for birds, uint8 (N, H, W) class ids for streets, None for landscapes: their
+            target is the image itself.
+        names: N relative file names.
+        rows: indices of this split's pictures; None: all.
     """
 
-    def __init__(self, images, targets, names):
-        self.images, self.targets, self.names = images, targets, names
-        self._touched = 0
+    def __init__(self, images, targets, names, rows=None):
+        self._all = images, targets, names
+        self._rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._rows)
 
     def __getitem__(self, index):
-        images, targets = self.__getitems__([index])
-        return images[0], targets[0]
-
-    def __getitems__(self, indices):
-        """Indices -> images uint8 (B, 3, H, W) in channels_last strides, targets (B,) or (B, H, W)."""
         import torch  # here, so that decoding processes do without it
 
-        images = torch.from_numpy(np.asarray(self.images)[indices]).permute(0, 3, 1, 2)
-        targets = images if self.targets is None else torch.from_numpy(np.asarray(self.targets)[indices])
-        self._touched += images.numel()
-        if self._touched > 2**23 and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-            self._touched = 0
-            for array in (self.images, self.targets):  # the system keeps the pages cached, out of our memory
-                if isinstance(array, np.memmap):
-                    array._mmap.madvise(mmap.MADV_DONTNEED)
-        return images, targets
+        if not np.ndim(rows := self._rows[index]):
+            images, targets = self[[index]]
+            return images[0], targets[0]
+        images, targets = (
+            None if array is None else torch.from_numpy(array[rows]) for array in self._all[:2]
+        )
+        images = images.permute(0, 3, 1, 2)
+        return images, images if targets is None else targets
 
-    def subset(self, n: int, seed: int = 0) -> "ArrayDataset":
-        """``n`` images drawn by chance (all, if there are no more), copied into memory, in the old order."""
+    @property
+    def images(self) -> np.ndarray:
+        """uint8 (len, H, W, 3); read into memory where this split's rows don't lie side by side on disk."""
+        return self._mine(self._all[0])
+
+    @property
+    def targets(self) -> np.ndarray | None:
+        """(len,) or (len, H, W), as ``images``."""
+        return None if self._all[1] is None else self._mine(self._all[1])
+
+    @property
+    def names(self) -> list[str]:
+        return [self._all[2][row] for row in self._rows]
+
+    def _mine(self, array):
+        together = len(self) and (np.diff(self._rows) == 1).all()
+        return array[self._rows[0] : self._rows[-1] + 1] if together else array[self._rows]
+
+    def subset(self, n: int | None, seed: int = 0) -> "ArrayDataset":
+        """``n`` pictures drawn by chance, in the old order; all, if there are no more or n is None."""
+        if n is None or n >= len(self):
+            return self
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:n])
-        targets = None if self.targets is None else np.asarray(self.targets)[chosen]
-        return ArrayDataset(np.asarray(self.images)[chosen], targets, [self.names[i] for i in chosen])
+        return ArrayDataset(*self._all, self._rows[chosen])

@@ -4,7 +4,7 @@ import difflib
 from collections import defaultdict
 from pathlib import Path
 
-from .listing import SPLITS, DataError, Item, LeftOut, Listing, check_root, walk
+from .listing import SPLITS, DataError, Item, LeftOut, Listing, check_root, sum_up, walk
 
 WANTED = "train, valid and test folders with a folder of images for each species"
 SPLIT_NAMES = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "test": "test"}
@@ -40,26 +40,25 @@ def scan(root: Path, classes: int | None = None) -> Listing:
             left_out.append(LeftOut(path, "is in no species folder: move it into one"))
     for split in SPLITS:
         if not any(split in splits for splits in found.values()):
-            raise DataError(f"{root}/{split} is missing or holds no images: BIRDS has {WANTED}.")
-
-    names = sorted(found)
-    for name in names[:]:
-        splits = found[name]
+            why = f" ({sum_up(left_out, root)})" if left_out else ""
+            raise DataError(f"{root}/{split} is missing or holds no images{why}: BIRDS has {WANTED}.")
+    names = []
+    for name, splits in sorted(found.items()):
         if reason := refuse(name, found):
-            names.remove(name)
             paths = [path for split in SPLITS for path in splits[split]]
             left_out += [LeftOut(path, reason, name not in NOT_BIRDS) for path in paths]
-    if classes is not None:
-        if not 2 <= classes <= len(names):
-            raise DataError(f"{root} has {len(names)} species: classes={classes} is not between 2 and that.")
-        names = names[:classes]
+        else:
+            names.append(name)
+    if classes is not None and not 2 <= classes <= len(names):
+        raise DataError(f"{root} has {len(names)} species: classes={classes} is not between 2 and that.")
+    names = names[:classes]
     items = [
         Item(path, number, split)
         for split in SPLITS
         for number, name in enumerate(names)
         for path in found[name][split]
     ]
-    return Listing("birds", root, names, items, stamps, left_out)
+    return Listing("birds", root, names, items, stamps, left_out, variant=f"classes={classes}")
 
 
 def refuse(name: str, found: dict) -> str | None:

@@ -3,18 +3,18 @@
 import os
 import warnings
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .listing import describe
+from .listing import Item, LeftOut, describe
 from .similar import phash
-from .streets import count_pixels
 
 MAX_PIXELS = 90_000_000  # a larger picture takes more memory than a photo ever needs
 MIN_SIDE = 16
-NUM_CLASSES = 13
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused here, with a reason
 
 
 class BadFile(ValueError):
@@ -22,9 +22,7 @@ class BadFile(ValueError):
 
 
 def open_image(path: str) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(path)
+    image = Image.open(path)
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BadFile(f"has {width}×{height} pixels, more than any photo (a decompression bomb?): remove it")
@@ -55,9 +53,8 @@ def read_image(path: str, size: tuple[int, int], crop: bool) -> tuple[Image.Imag
     with open_image(path) as image:
         full, mode, notes = image.size, image.mode, []
         if min(full) < MIN_SIDE:
-            raise BadFile(
-                f"has only {full[0]}×{full[1]} pixels, too few (at least {MIN_SIDE} a side): replace it"
-            )
+            found = "{}×{}".format(*full)
+            raise BadFile(f"has only {found} pixels, too few (at least {MIN_SIDE} a side): replace it")
         if image.format not in ("JPEG", "MPO") and path.lower().endswith((".jpg", ".jpeg")):
             notes.append(f"{image.format} named .jpg")
         elif image.format != "PNG" and path.lower().endswith(".png"):
@@ -76,44 +73,6 @@ def read_image(path: str, size: tuple[int, int], crop: bool) -> tuple[Image.Imag
         if crop:
             return ImageOps.fit(rgb, (width, height), Image.Resampling.BILINEAR), full, notes
         return rgb.resize((width, height), Image.Resampling.BILINEAR), full, notes
-
-
-def read_mask(path: str, size: tuple[int, int], image_size: tuple[int, int]) -> np.ndarray:
-    """Class ids 0–12, uint8 (H, W), resized as PIL's NEAREST does: no label that was not there."""
-    with open_image(path) as mask:
-        if mask.format == "JPEG":
-            raise BadFile("is a JPEG, whose compression blurs class ids: save masks as PNG")
-        if mask.size != image_size:
-            raise BadFile(
-                "is {}×{} but its image is {}×{}: export both at one size".format(*mask.size, *image_size)
-            )
-        if mask.mode == "RGBA":
-            raise BadFile(
-                "is an RGBA mask as CARLA 0.9 exports: Lyft has RGB with ids 0–12 in red; re-label it"
-            )
-        mask.load()
-        if mask.mode == "RGB":
-            red, green, blue = mask.split()
-            only_red = green.getextrema() == blue.getextrema() == (0, 0)
-            if not only_red and not red.tobytes() == green.tobytes() == blue.tobytes():
-                raise BadFile("holds colours, not class ids: map each colour to its id in red")
-            mask = red
-        elif mask.mode not in ("L", "P"):
-            raise BadFile(
-                f"has mode {mask.mode}, no class ids: save it as an 8-bit PNG with ids in the red channel"
-            )
-        highest = int(np.asarray(mask).max())
-        if highest >= NUM_CLASSES:
-            raise BadFile(
-                f"has class id {highest}, but Lyft has 0–12; is this a CARLA 0.9 export? Re-label it"
-            )
-        return np.asarray(mask.resize(size[::-1], Image.Resampling.NEAREST))
-
-
-def has_colour(image: Image.Image) -> bool:
-    """False for a grey photo, however it is stored: hardly a pixel whose channels differ visibly."""
-    pixels = np.asarray(image).astype(np.int16)
-    return bool(np.quantile(np.ptp(pixels, axis=-1), 0.99) > 6)
 
 
 def explain(path: str, error: Exception) -> str:
@@ -138,45 +97,53 @@ class Decoded(NamedTuple):
 
     phash: int = 0
     checksum: int = 0
-    counts: np.ndarray | int = 0  # pixels of each class, of a mask
-    notes: tuple[str, ...] = ()
-    fault: tuple[str, str, bool] | None = None  # the file, the reason, whether the file is bad
+    notes: tuple[str, ...] = ()  # what had to be converted
+    fault: LeftOut | None = None
 
 
-def decode(image_path: str, mask_path: str | None, pixels, mask, crop: bool, needs_colour: bool) -> Decoded:
-    """Decode an image (and its mask) into one row of the arrays, ``pixels`` (H, W, 3) and ``mask`` (H, W)."""
-    reading = image_path
-    try:
-        image, full, notes = read_image(image_path, pixels.shape[:2], crop)
-        if needs_colour and not has_colour(image):
-            return Decoded(fault=(image_path, "is grey: no colour to learn from", False))
-        if mask_path:
-            reading = mask_path
-            mask[:] = read_mask(mask_path, pixels.shape[:2], full)
-    except Exception as error:  # whatever a decoder raises: the file is bad
-        return Decoded(fault=(reading, explain(reading, error), True))
-    pixels[:] = np.asarray(image)
-    checksum = zlib.crc32(pixels)
-    if not mask_path:
-        return Decoded(phash(image), checksum, notes=notes)
-    return Decoded(phash(image), zlib.crc32(mask, checksum), count_pixels(mask), notes)
+class Decoder(NamedTuple):
+    """Decodes files below ``root`` into images.npy and masks.npy of ``folder``; the rest is as in Listing."""
+
+    root: str
+    folder: str
+    size: tuple[int, int]
+    crop: bool
+    unfit: Callable | None
+    read_mask: Callable | None
+
+    def __call__(self, jobs: list[tuple[int, Item]]) -> list[Decoded]:
+        """Decode consecutive rows.
+
+        Workers write the arrays themselves: sending them to the main process would take as long as resizing.
+        Plain writes, not a writable map: so a full disk is an error and not a crash.
+        """
+        arrays = {"images.npy": np.zeros((len(jobs), *self.size, 3), np.uint8)}
+        if self.read_mask:
+            arrays["masks.npy"] = np.zeros((len(jobs), *self.size), np.uint8)
+        told = [self.decode(job[1], *rows) for job, *rows in zip(jobs, *arrays.values(), strict=True)]
+        for name, rows in arrays.items():
+            path = os.path.join(self.folder, name)
+            start = np.load(path, mmap_mode="r").offset
+            with open(path, "r+b") as file:
+                file.seek(start + jobs[0][0] * rows[0].nbytes)
+                file.write(rows)
+        return told
+
+    def decode(self, item: Item, pixels: np.ndarray, mask: np.ndarray | None = None) -> Decoded:
+        """Decode an image (and its mask) into ``pixels`` (H, W, 3) and ``mask`` (H, W)."""
+        reading = item.image
+        try:
+            image, full, notes = read_image(os.path.join(self.root, reading), self.size, self.crop)
+            if self.unfit and (reason := self.unfit(image)):
+                return Decoded(fault=LeftOut(reading, reason, False))
+            if self.read_mask:
+                reading = item.target
+                mask[:] = self.read_mask(os.path.join(self.root, reading), self.size, full)
+        except Exception as error:  # whatever a decoder raises: the file is bad
+            return Decoded(fault=LeftOut(reading, explain(os.path.join(self.root, reading), error)))
+        pixels[:] = np.asarray(image)
+        return Decoded(phash(image), checksum(pixels, mask), notes)
 
 
-def decode_into(folder: str, size: tuple, crop: bool, needs_colour: bool, jobs: list[tuple]) -> list[Decoded]:
-    """Decode consecutive jobs (row, image path, mask path or None) into images.u8 and masks.u8 of ``folder``.
-
-    Workers write the arrays themselves: sending them to the main process would take as long as resizing.
-    Plain writes, not a writable map: so a full disk is an error and not a crash.
-    """
-    first, _, has_masks = jobs[0]
-    pixels = np.zeros((len(jobs), *size, 3), np.uint8)
-    masks = np.zeros((len(jobs), *size), np.uint8)
-    told = [
-        decode(image_path, mask_path, pixels[k], masks[k], crop, needs_colour)
-        for k, (_, image_path, mask_path) in enumerate(jobs)
-    ]
-    for name, rows in (("images.u8", pixels), *([("masks.u8", masks)] if has_masks else [])):
-        with open(os.path.join(folder, name), "r+b") as file:
-            file.seek(first * rows[0].nbytes)
-            file.write(rows)
-    return told
+def checksum(pixels: np.ndarray, mask: np.ndarray | None = None) -> int:
+    return zlib.crc32(pixels if mask is None else mask, 0 if mask is None else zlib.crc32(pixels))

@@ -7,41 +7,24 @@ import threading
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
+from helpers.engine.files import check_space, locked, made_beside
+
 from .listing import DataError, locate, walk
-from .places import check_space, locked, made_beside
 
 PROBE_SECONDS = 8  # until a host counts as out of reach
-
-
-class Source(NamedTuple):
-    kind: str  # kaggle or hub
-    handle: str
-    page: str  # for getting it by hand
-
-
-KAGGLE, HUB = "https://www.kaggle.com/datasets/", "https://huggingface.co/datasets/"
+SITES = {"hub": "https://huggingface.co/datasets/", "kaggle": "https://www.kaggle.com/datasets/"}
 SOURCES = {
-    "birds": [
-        Source("hub", "chriamue/bird-species-dataset", HUB + "chriamue/bird-species-dataset"),
-        Source("kaggle", "gpiosenka/100-bird-species/versions/1", KAGGLE + "gpiosenka/100-bird-species"),
-    ],
-    "streets": [
-        Source(
-            "kaggle",
-            "kumaresanmanickavelu/lyft-udacity-challenge/versions/1",
-            KAGGLE + "kumaresanmanickavelu/lyft-udacity-challenge",
-        )
-    ],
-    "landscapes": [
-        Source("kaggle", "arnaud58/landscape-pictures/versions/2", KAGGLE + "arnaud58/landscape-pictures")
-    ],
+    "birds": ["hub:chriamue/bird-species-dataset", "kaggle:gpiosenka/100-bird-species/versions/1"],
+    "streets": ["kaggle:kumaresanmanickavelu/lyft-udacity-challenge/versions/1"],
+    "landscapes": ["kaggle:arnaud58/landscape-pictures/versions/2"],
 }
 SPACE = {"birds": 5e9, "streets": 12e9, "landscapes": 2e9}  # bytes for the archive and its files
 IMAGES = {  # how many image files each known edition holds
@@ -61,43 +44,44 @@ def fetch(name: str, root: Path, looks_right: Callable[[Path], bool]) -> Path:
     """The first source that gives the whole set; DataError with what each said where none does."""
     root.mkdir(parents=True, exist_ok=True)
     check_space(root, int(SPACE[name]))
-    said = []
+    pages, said = [], []
     with locked(root / f"{name}.download"):
         if folder := find(name, root, looks_right):
             return folder  # another process was faster
         for source in SOURCES[name]:
+            site, handle = source.split(":")
+            pages.append(SITES[site] + handle.split("/versions/")[0])
             try:
-                check_reachable(source.page)
-                accept = partial(accepted, name, looks_right=looks_right)
-                return FETCH[source.kind](source.handle, root / name, accept)
+                check_reachable(pages[-1])
+                return FETCH[site](handle, root / name, partial(accepted, name, looks_right=looks_right))
             except Exception as error:  # each library has its own kinds; all mean: try the next source
                 first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-                said.append(f"  {source.page}: {first_line}")
+                said.append(f"  {pages[-1]}: {first_line}\n")
     raise DataError(
-        f"No {name} below {root / name}, and no download worked:\n" + "\n".join(said) + "\nBy hand: open "
-        f"{' or '.join(source.page for source in SOURCES[name])} in a browser, download the archive, then\n"
+        f"No {name} below {root / name}, and no download worked:\n{''.join(said)}"
+        f"By hand: open {' or '.join(pages)} in a browser, download the archive, then\n"
         f"  python -m helpers prepare {name} --from ARCHIVE\n(or unpack it into {root / name})."
     )
 
 
 def check_reachable(url: str) -> None:
     """Raise within PROBE_SECONDS when a page cannot be had; libraries alone may try for minutes."""
-    outcome = [TimeoutError(f"no answer within {PROBE_SECONDS} s: is there a network?")]
+    answer = Future()
 
     def ask() -> None:
         try:
-            urllib.request.urlopen(url, timeout=PROBE_SECONDS).close()
-            outcome[0] = None
-        except urllib.error.HTTPError as error:
-            outcome[0] = error if error.code in (404, 410) else None  # others dislike probes, not visitors
-        except OSError as error:
-            outcome[0] = error
+            answer.set_result(urllib.request.urlopen(url, timeout=PROBE_SECONDS).close())
+        except Exception as error:
+            answer.set_exception(error)
 
-    thread = threading.Thread(target=ask, daemon=True)  # a name look-up knows no timeout
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    if outcome[0]:
-        raise outcome[0]
+    threading.Thread(target=ask, daemon=True).start()  # a name look-up knows no timeout
+    try:
+        answer.result(PROBE_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 410):  # others dislike probes, not visitors
+            raise
+    except TimeoutError:
+        raise TimeoutError(f"no answer within {PROBE_SECONDS} s: is there a network?") from None
 
 
 def fetch_kaggle(handle: str, place: Path, accept: Callable[[Path], Path]) -> Path:
@@ -174,32 +158,25 @@ def unpack(archive: Path, root: Path, looks_right: Callable[[Path], bool]) -> Pa
 def extract(archive: Path, target: Path) -> None:
     """Unpack, refusing whatever is not a plain file or folder inside ``target``."""
     target.mkdir(parents=True, exist_ok=True)
-    bar = {"desc": f"unpacking {archive.name}", "leave": False}
+    size, bar = archive.stat().st_size, {"desc": f"unpacking {archive.name}", "leave": False}
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                members = file.infolist()
-                check_space(target, sum(member.file_size for member in members))
-                for member in members:
-                    kind = stat.S_IFMT(member.external_attr >> 16)
-                    check_member(member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR), archive)
-                for member in tqdm(members, unit="file", **bar):
-                    file.extract(member, target)
-        else:
-            size = archive.stat().st_size
-            check_space(target, size)
-            with (
-                tqdm.wrapattr(open(archive, "rb"), "read", total=size, **bar) as stream,
-                tarfile.open(fileobj=stream) as file,
-            ):
-                for member in file:
-                    check_member(member.name, member.isreg() or member.isdir(), archive)
-                    file.extract(member, target, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zipfile.zlib.error) as error:
-        first_line = str(error).splitlines()[0]
-        raise DataError(
-            f"{archive} is no whole .zip or .tar.gz ({first_line}): download it again."
-        ) from error
+        with tqdm.wrapattr(open(archive, "rb"), "read", total=size, **bar) as stream:
+            if zipfile.is_zipfile(archive):
+                with zipfile.ZipFile(stream) as file:
+                    for member in file.infolist():
+                        kind = stat.S_IFMT(member.external_attr >> 16)
+                        check_member(member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR), archive)
+                    check_space(target, sum(member.file_size for member in file.infolist()))
+                    file.extractall(target)
+            else:
+                check_space(target, size)
+                with tarfile.open(fileobj=stream) as file:
+                    for member in file:
+                        check_member(member.name, member.isreg() or member.isdir(), archive)
+                        file.extract(member, target, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        why = str(error).splitlines()[0]
+        raise DataError(f"{archive} is no whole .zip or .tar.gz ({why}): download it again.") from error
 
 
 def check_member(name: str, plain: bool, archive: Path) -> None:

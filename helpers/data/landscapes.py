@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from .listing import SPLITS, SUFFIXES, DataError, Item, Listing, check_root, folders, walk
+from .listing import SPLITS, STILLS, SUFFIXES, VIDEOS, DataError, Item, Listing, check_root, folders, walk
 from .similar import near_pairs
 
 WANTED = "landscape photos"
 
 
 def looks_right(folder: Path) -> bool:
-    return any(file.suffix.lower() in SUFFIXES for child in folders(folder, 2) for file in child.iterdir())
+    known = SUFFIXES | STILLS | VIDEOS
+    return any(file.suffix.lower() in known for child in folders(folder, 2) for file in child.iterdir())
 
 
 def scan(root: Path, classes: None = None) -> Listing:
@@ -23,7 +25,13 @@ def scan(root: Path, classes: None = None) -> Listing:
             f"{root}/{masks[0]} is a mask, no photo: this is a streets folder, give one of landscapes."
         )
     items = [Item(path, None, None) for path in stamps]
-    return Listing("landscapes", root, [], items, stamps, left_out, needs_colour=True, split=split_photos)
+    return Listing("landscapes", root, [], items, stamps, left_out, unfit=unfit, split=split_photos)
+
+
+def unfit(image: Image.Image) -> str | None:
+    """Refuse a grey photo, however it is stored: hardly a pixel whose channels differ visibly."""
+    spread = np.ptp(np.asarray(image).astype(np.int16), axis=-1)
+    return None if np.quantile(spread, 0.99) > 6 else "is grey: no colour to learn from"
 
 
 def split_photos(hashes: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -32,8 +40,8 @@ def split_photos(hashes: np.ndarray, seed: int = 0) -> np.ndarray:
     from scipy.sparse.csgraph import connected_components
 
     n = len(hashes)
-    if n < 3:
-        raise DataError(f"{n} usable landscape photos are too few: train, valid and test need at least 3.")
+    if n < len(SPLITS):
+        return np.array(SPLITS)[:n]
     kinds, kind = np.unique(hashes, return_inverse=True)
     i, j = (np.concatenate(side) for side in zip(*near_pairs(kinds, kinds), strict=True))
     alike = coo_array((np.ones(len(i)), (i, j)), shape=(len(kinds), len(kinds)))
@@ -41,11 +49,8 @@ def split_photos(hashes: np.ndarray, seed: int = 0) -> np.ndarray:
     members = np.bincount(group)
     order = np.random.default_rng(seed).permutation(len(members))
     order = order[np.argsort(-members[order], kind="stable")]  # the largest first, while there is room
-    side, have, room = (
-        np.zeros(len(members), dtype=int),
-        np.zeros(3),
-        np.maximum(1, n * np.array([0.8, 0.1, 0.1])),
-    )
+    side, have = np.zeros(len(members), dtype=int), np.zeros(3)
+    room = np.maximum(1, n * np.array([0.8, 0.1, 0.1]))
     side[order[-2:]] = (1, 2)[-len(order) :]  # the smallest, so that no split stays empty
     np.add.at(have, side[order[-2:]], members[order[-2:]])
     for i in order[:-2]:

@@ -4,17 +4,18 @@ import errno
 import hashlib
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from helpers.engine.files import DataError
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 SPLITS = ("train", "valid", "test")
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message says what was found, where, and what to do."""
+STILLS = {".heic", ".heif", ".avif", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf"}
+VIDEOS = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"}  # as STILLS: not read, but counted
 
 
 class LeftOut(NamedTuple):
@@ -31,12 +32,16 @@ class Item(NamedTuple):
 
 @dataclass
 class Listing:
-    """One data set as found on disk.
+    """One data set as found on disk, and what only this set knows about its pictures.
 
     Args:
         stamps: ``{relative path: (bytes, mtime_ns)}`` of every image below ``root``.
+        variant: what was asked of this source; caches of its other variants are left alone.
         crop: shorter side and centre crop; False scales straight to size.
-        split: perceptual hashes of the decoded images -> the split of each.
+        unfit: a decoded image -> why it is left out, no fault of the file, or None.
+        read_mask: (path, (height, width), full size of the image) -> class ids, where targets are masks.
+        measure: all masks -> shares of the pixels.
+        split: perceptual hashes of the decoded images -> the split of each, where items have none.
     """
 
     name: str
@@ -45,26 +50,18 @@ class Listing:
     items: list[Item]
     stamps: dict[str, tuple[int, int]]
     left_out: list[LeftOut] = field(default_factory=list)
+    variant: str = ""
     crop: bool = True
-    needs_colour: bool = False
+    unfit: Callable | None = None
+    read_mask: Callable | None = None
+    measure: Callable | None = None
     split: Callable | None = None
-    variant: str = ""  # what was asked of this source; caches of other variants of it are left alone
 
     @property
     def key(self) -> str:
         """Changes with any name, size, date, target or split."""
         content = (self.name, self.classes, self.items, self.stamps, self.left_out)
         return hashlib.sha256(repr(content).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-    def thin(self, limit: int | None) -> None:
-        """Keep at most ``limit`` items of each split, spread evenly over it."""
-        kept = []
-        for split in dict.fromkeys(item.split for item in self.items):
-            items = [item for item in self.items if item.split == split]
-            room = len(items) if limit is None else limit if split else round(limit / 0.8)
-            step = max(1.0, len(items) / max(room, 1))
-            kept += [items[int(i * step)] for i in range(min(room, len(items)))]
-        self.items = kept
 
 
 def natural(text: str) -> list:
@@ -85,38 +82,59 @@ def walk(root: Path) -> tuple[dict[str, tuple[int, int]], list[LeftOut]]:
             left_out.append(LeftOut(prefix, "a link to a folder already read (a loop?): remove the link"))
             return
         seen.add(real)
-        names = {}
+        twins = {}
         with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                path = prefix + entry.name
-                if entry.name.startswith("."):
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+        for entry in sorted(visible, key=lambda entry: entry.name):
+            path, kind = prefix + entry.name, os.path.splitext(entry.name)[1].lower()
+            try:
+                if entry.is_dir():
+                    enter(entry.path, path + "/")
                     continue
-                try:
-                    if entry.is_dir():
-                        enter(entry.path, path + "/")
-                        continue
-                    if os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
-                        continue
-                    stat = entry.stat()
-                except OSError as error:
-                    left_out.append(LeftOut(path, describe(error)))
+                if kind in STILLS | VIDEOS:
+                    remedy = "save it" if kind in STILLS else "export its frames"
+                    reason = f"is a {kind} file, which is not read: {remedy} as JPEG or PNG"
+                    left_out.append(LeftOut(path, reason, False))
+                if kind not in SUFFIXES:
                     continue
-                twin = names.setdefault(entry.name.casefold(), entry.name)
-                if twin != entry.name:
-                    reason = (
-                        f"differs from {twin} only in upper and lower case, which other systems take for one"
-                    )
-                    left_out.append(LeftOut(path, reason + " file: rename one"))
-                elif stat.st_size == 0:
-                    left_out.append(LeftOut(path, "is an empty file: copy or download it again"))
-                else:
-                    stamps[path] = (stat.st_size, stat.st_mtime_ns)
+                stat, twin = entry.stat(), twins.setdefault(entry.name.casefold(), entry.name)
+            except OSError as error:
+                left_out.append(LeftOut(path, describe(error)))
+                continue
+            if twin != entry.name:
+                reason = f"differs from {twin} only in upper and lower case, which other systems take for one"
+                left_out.append(LeftOut(path, reason + " file: rename one"))
+            elif stat.st_size == 0:
+                left_out.append(LeftOut(path, "is an empty file: copy or download it again"))
+            else:
+                stamps[path] = (stat.st_size, stat.st_mtime_ns)
 
     try:
         enter(str(root), "")
     except OSError as error:
         raise DataError(f"{root}: {describe(error)}.") from error
+    if not stamps:
+        raise DataError(f"{root} holds no image that can be read ({sum_up(left_out, root)}).")
     return stamps, left_out
+
+
+def by_reason(left_out: list[LeftOut]) -> dict[str, list[str]]:
+    """Reasons, in the order of their first files -> the files."""
+    files = defaultdict(list)
+    for entry in left_out:
+        files[entry.reason].append(entry.file)
+    return files
+
+
+def sum_up(left_out: list[LeftOut], root: Path) -> str:
+    """The first file of each of five reasons, and how many share it."""
+    reasons = by_reason(left_out)
+    told = [
+        f"{root}/{files[0]} {reason}" + f" ({len(files)} such files)" * (len(files) > 1)
+        for reason, files in reasons.items()
+    ]
+    more = [f"and {len(told) - 5} other reasons"] * (len(told) > 5)
+    return "; ".join(told[:5] + more) or "nothing was left out"
 
 
 def describe(error: OSError) -> str:
@@ -135,12 +153,8 @@ def folders(root: Path, depth: int) -> Iterator[Path]:
     level = [root]
     for _ in range(depth + 1):
         yield from level
-        level = [
-            child
-            for folder in level
-            for child in sorted(folder.iterdir())
-            if child.is_dir() and os.access(child, os.R_OK | os.X_OK)
-        ][:500]
+        below = [child for folder in level for child in sorted(folder.iterdir()) if child.is_dir()]
+        level = [child for child in below if os.access(child, os.R_OK | os.X_OK)][:500]
 
 
 def locate(root: Path, looks_right: Callable[[Path], bool]) -> Path | None:
@@ -157,9 +171,9 @@ def check_root(root: Path, looks_right: Callable[[Path], bool], wanted: str) -> 
             return
         if not any(root.iterdir()):
             raise DataError(f"{root} is empty: give the folder that holds {wanted}.")
-        near = locate(root, looks_right) or next((up for up in root.parents[:3] if looks_right(up)), None)
+        near = locate(root, looks_right) or next(filter(looks_right, root.parents[:3]), None)
     except OSError as error:
         raise DataError(f"{root}: {describe(error)}.") from error
-    side = "" if near is None else "its parent" if near in root.parents else "a folder inside it"
+    side = "its parent" if near in root.parents else "a folder inside it"
     hint = f"{side}, {near}, looks right: give that" if near else "give the folder that does"
     raise DataError(f"{root} does not hold {wanted}; {hint}.")

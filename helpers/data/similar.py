@@ -1,8 +1,11 @@
 """Near-duplicates, by the perceptual hash of the ImageHash library."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
+
+from .listing import SPLITS
 
 DISTANCE = 6  # bits of 64: near-duplicates in the real sets differ by 0 to 6, most strangers by 12 and more
 
@@ -21,3 +24,14 @@ def near_pairs(a: np.ndarray, b: np.ndarray, rows: int = 256) -> Iterator[tuple[
     for start in range(0, len(a), rows):
         i, j = np.nonzero(np.bitwise_count(a[start : start + rows, None] ^ b[None]) <= DISTANCE)
         yield i + start, j
+
+
+def across(hashes: np.ndarray, splits: np.ndarray, names: list[str]) -> tuple[dict[str, int], dict[str, str]]:
+    """How many pairs look alike between two splits, ``{"train – test": …}``, and the first of them."""
+    counts, examples = {}, {}
+    for a, b in itertools.combinations(SPLITS, 2):
+        rows, columns = np.flatnonzero(splits == a), np.flatnonzero(splits == b)
+        pairs = [(rows[i], columns[j]) for i, j in near_pairs(hashes[rows], hashes[columns]) if len(i)]
+        counts[f"{a} – {b}"] = sum(len(i) for i, _ in pairs)
+        examples[f"{a} – {b}"] = " = ".join(names[side[0]] for side in pairs[0]) if pairs else ""
+    return counts, examples

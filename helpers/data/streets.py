@@ -1,11 +1,15 @@
 """Streets in the layout of the Lyft-Udacity challenge: folders dataA… with CameraRGB and CameraSeg."""
 
+import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from PIL import Image
 
-from .listing import DataError, Item, LeftOut, Listing, check_root, folders, natural, walk
+from .decode import BadFile, open_image
+from .listing import SPLITS, DataError, Item, LeftOut, Listing, check_root, folders, natural, sum_up, walk
 
 WANTED = "folders such as dataA with CameraRGB and CameraSeg inside"
 CLASSES = [
@@ -50,30 +54,31 @@ def scan(root: Path, classes: None = None) -> Listing:
             if twin != str(path):
                 left_out.append(LeftOut(str(path), f"shows the same frame as {twin}: remove one of them"))
     if images and not masks:
-        look_alike = next(
-            (folder for folder in folders(root, 3) if folder.name in ("CameraMask", "CameraSemSeg")), None
-        )
-        found = f"has {look_alike.name} instead, as CARLA 0.9 exports do" if look_alike else "has none"
-        raise DataError(
-            f"{root} {found}: the masks must be in CameraSeg, with Lyft's ids 0–12 in the red channel."
-        )
+        carla = next((f for f in folders(root, 3) if f.name in ("CameraMask", "CameraSemSeg")), None)
+        found = f"has {carla.name} instead, as CARLA 0.9 exports do" if carla else "has none"
+        raise DataError(f"{root} {found}: the masks must be in CameraSeg, with Lyft's ids 0–12 in red.")
     for key in sorted(images.keys() ^ masks.keys()):
-        lone, other = (
-            (images[key], "mask in CameraSeg") if key in images else (masks[key], "image in CameraRGB")
-        )
+        lone = images.get(key) or masks[key]
+        other = "mask in CameraSeg" if key in images else "image in CameraRGB"
         left_out.append(LeftOut(lone, f"has no {other} of the same name: add it or remove this one"))
 
     pairs = sorted(images.keys() & masks.keys(), key=lambda key: (natural(key[1]), key[0]))
     frames = list(dict.fromkeys(frame for _, frame in pairs))
-    split = dict(zip(frames, split_frames(len(frames)), strict=True))
-    gap = [
-        LeftOut(images[key], "lies in the gap between two splits", False)
-        for key in pairs
-        if not split[key[1]]
-    ]
-    items = [Item(images[key], masks[key], split[key[1]]) for key in pairs if split[key[1]]]
-    items.sort(key=lambda item: ("train", "valid", "test").index(item.split))
-    return Listing("streets", root, CLASSES, items, stamps, left_out + gap, crop=False)
+    if len(frames) < 5:
+        raise DataError(
+            f"{root}: {len(frames)} usable frames are too few: train, valid, test and the gaps between them "
+            f"need at least 5 ({sum_up(left_out, root)})."
+        )
+    split, items = dict(zip(frames, split_frames(len(frames)), strict=True)), []
+    for key in pairs:
+        if side := split[key[1]]:
+            items.append(Item(images[key], masks[key], side))
+        else:
+            left_out.append(LeftOut(images[key], "lies in the gap between two splits", False))
+    items.sort(key=lambda item: SPLITS.index(item.split))
+    return Listing(
+        "streets", root, CLASSES, items, stamps, left_out, crop=False, read_mask=read_mask, measure=shares_of
+    )
 
 
 def split_frames(n: int) -> list[str | None]:
@@ -82,17 +87,11 @@ def split_frames(n: int) -> list[str | None]:
     Neighbouring frames are near-copies, and so are frames of one name in different folders: both must stay
     on one side. The route is cut into stretches, each into train, gap, valid, gap, test, gap.
     """
-    if n < 5:
-        raise DataError(
-            f"{n} usable frames are too few: train, valid, test and the gaps between them need at least 5."
-        )
     stretches = BLOCKS if n >= 60 else 1
     gap = -(-n // 100)
     usable = n - gap * (3 * stretches - 1)
-    small = [
-        max(1, round(usable / 10 * (k + 1) / stretches) - round(usable / 10 * k / stretches))
-        for k in range(stretches)
-    ]
+    bounds = [usable * k / stretches for k in range(stretches + 1)]
+    small = [max(1, round(b / 10) - round(a / 10)) for a, b in itertools.pairwise(bounds)]
     train = usable - 2 * sum(small)
     split = []
     for k, few in enumerate(small):
@@ -100,6 +99,30 @@ def split_frames(n: int) -> list[str | None]:
         for name, count in (("train", many), ("valid", few), ("test", few)):
             split += [name] * count + [None] * gap
     return split[:n]
+
+
+def read_mask(path: str, size: tuple[int, int], full: tuple[int, int]) -> np.ndarray:
+    """Class ids 0–12, uint8 (H, W), resized as PIL's NEAREST does: no label that was not there."""
+    with open_image(path) as mask:
+        if mask.format == "JPEG":
+            raise BadFile("is a JPEG, whose compression blurs class ids: save masks as PNG")
+        if mask.size != full:
+            (w, h), (W, H) = mask.size, full
+            raise BadFile(f"is {w}×{h} but its image is {W}×{H}: export both at one size")
+        if mask.mode == "RGBA":
+            raise BadFile("is an RGBA mask as CARLA 0.9 exports: re-label it, with Lyft's ids 0–12 in red")
+        if mask.mode == "RGB":
+            red, green, blue = mask.split()
+            only_red = green.getextrema() == blue.getextrema() == (0, 0)
+            if not only_red and not red.tobytes() == green.tobytes() == blue.tobytes():
+                raise BadFile("holds colours, not class ids: map each colour to its id in red")
+            mask = red
+        elif mask.mode not in ("L", "P"):
+            raise BadFile(f"has mode {mask.mode}, no class ids: save an 8-bit PNG with the ids in red")
+        highest = int(np.asarray(mask).max())
+        if highest >= len(CLASSES):
+            raise BadFile(f"has class id {highest}, but Lyft has 0–12; is it of CARLA 0.9? Re-label it")
+        return np.asarray(mask.resize(size[::-1], Image.Resampling.NEAREST))
 
 
 def bonnet_mask(masks: np.ndarray) -> np.ndarray:
@@ -113,15 +136,11 @@ def bonnet_mask(masks: np.ndarray) -> np.ndarray:
     return np.logical_and.accumulate(vehicles[..., ::-1, :], axis=-2)[..., ::-1, :]
 
 
-def pixel_shares(counts: np.ndarray) -> dict[str, float]:
-    """Pixel counts of the 13 classes and of the bonnet -> shares, the bonnet apart from other vehicles."""
-    shares = dict(
-        zip([*CLASSES, "Vehicles: own bonnet"], (counts / max(counts[:13].sum(), 1)).tolist(), strict=True)
-    )
+def shares_of(masks: Iterable[np.ndarray]) -> dict[str, float]:
+    """Shares of all pixels of (H, W) class ids, the bonnet apart from other vehicles."""
+    counts = np.zeros(len(CLASSES) + 1)
+    for mask in masks:
+        counts += [*np.bincount(mask.ravel(), minlength=len(CLASSES)), bonnet_mask(mask).sum()]
+    shares = dict(zip([*CLASSES, "Vehicles: own bonnet"], counts / max(counts[:-1].sum(), 1), strict=True))
     shares["Vehicles"] -= shares["Vehicles: own bonnet"]
     return shares
-
-
-def count_pixels(mask: np.ndarray) -> np.ndarray:
-    """Pixels of each class in one mask, and of the bonnet last: int64 (14,)."""
-    return np.append(np.bincount(mask.ravel(), minlength=13), bonnet_mask(mask).sum())

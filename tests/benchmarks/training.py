@@ -6,7 +6,7 @@
 - bare: forward, backward and update on one batch that is there already, with the same network,
   precision and optimizer as ours: nothing can train faster than this.
 
-On a CUDA GPU the table is made at the report's sizes, with memory and what ``torch.compile`` adds. The
+On a CUDA GPU the table is made at the report's sizes, with memory. The
 three take turns and the best round of each counts. Nothing else should compute on the machine meanwhile.
 """
 
@@ -31,9 +31,10 @@ sys.path[:0] = [str(PROJECT), str(Path(__file__).parent)]
 
 from data import DISTINCT, make_birds, make_streets  # noqa: E402, tests/benchmarks/data.py
 from helpers.data.batches import ArrayDataset  # noqa: E402
-from helpers.device import accelerator, hardware  # noqa: E402
+from helpers.colour import to_float  # noqa: E402
+from helpers.engine.device import accelerator, describe_device  # noqa: E402
 from helpers.models import FCN, ResNet18, UNet  # noqa: E402
-from helpers.optimizer import make_optimizer  # noqa: E402
+from helpers.engine.optimizer import make_optimizer  # noqa: E402
 from helpers.presets import Settings  # noqa: E402
 from helpers.tasks import Classification, Segmentation  # noqa: E402
 from helpers.training import fit  # noqa: E402
@@ -124,18 +125,17 @@ def plain_rounds(case, task, files):
         yield seen / (time.perf_counter() - began)
 
 
-def our_rounds(case, task, data, compiled=False):
-    for row in fit(case.build(), task, data, compile=compiled, log=lambda line: None):
+def our_rounds(case, task, data):
+    for row in fit(case.build(), task, data, log=lambda line: None):
         yield row["images_per_s"]
 
 
-def bare_rounds(case, task, data, compiled=False):
+def bare_rounds(case, task, data):
     engine = accelerator()
     network = case.build().to(engine.device, memory_format=torch.channels_last)
     optimizer = engine.prepare_optimizer(make_optimizer(network, task.settings))
-    network = torch.compile(network) if compiled else network
-    images, target = (x.to(engine.device) for x in data.train.__getitems__(range(case.batch)))
-    inputs, target = task.inputs(images.float() / 255, target)
+    images, target = (x.to(engine.device) for x in data.train[: case.batch])
+    inputs, target = task.inputs(to_float(images), target)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
 
     def step():
@@ -177,14 +177,14 @@ def matmul_ceiling(dtype, device):
 def gflop(case, task, data):
     """GFLOP of a training step per image, counted operator by operator."""
     network = case.build()
-    images, target = data.train.__getitems__(range(2))
-    inputs, target = task.inputs(images.float() / 255, target)
+    images, target = data.train[:2]
+    inputs, target = task.inputs(to_float(images), target)
     with FlopCounterMode(display=False) as counter:
         task.loss(network(inputs), target).backward()
     return counter.get_total_flops() / 2 / 1e9
 
 
-def measure(case, files, folder, rounds, ceiling, compiled):
+def measure(case, files, folder, rounds, ceiling):
     data = cached(case, folder)
     settings = Settings(case.size, 64, rounds + 1, case.batch, 1e-4)
     task = (Classification if case.kind == "birds" else Segmentation)(data, settings)
@@ -193,9 +193,6 @@ def measure(case, files, folder, rounds, ceiling, compiled):
         "ours": our_rounds(case, task, data),
         "bare": bare_rounds(case, task, data),
     }
-    if compiled:
-        ways["ours compiled"] = our_rounds(case, task, data, True)
-        ways["bare compiled"] = bare_rounds(case, task, data, True)
     memory = {}
     best = dict.fromkeys(ways, 0.0)
     for number in range(rounds + 1):
@@ -225,11 +222,10 @@ def speeds(options):
     cuda = engine.device.type == "cuda"
     ceilings = {"no": matmul_ceiling(torch.float32, engine.device)}
     ceilings["bf16"] = matmul_ceiling(torch.bfloat16, engine.device)
-    print(f"{hardware()}; computing in {engine.mixed_precision}")
+    print(describe_device())
     print(f"matrix products: fp32 {ceilings['no']:.0f} GFLOP/s, bf16 {ceilings['bf16']:.0f} GFLOP/s")
     ceiling = ceilings.get(engine.mixed_precision, ceilings["bf16"])
     columns = ["network", "plain", "ours", "bare"]
-    columns += ["ours compiled", "bare compiled"] if options.compile else []
     columns += ["ours ÷ plain", "ours against bare", "GFLOP an image", "of the ceiling"]
     columns += ["GiB"] if cuda else []
     if not cuda:
@@ -242,7 +238,7 @@ def speeds(options):
         for case in REPORT if cuda else SMALL:
             if options.only in case.name:
                 files = birds if case.kind == "birds" else streets
-                measure(case, files, root, options.rounds, ceiling, options.compile)
+                measure(case, files, root, options.rounds, ceiling)
 
 
 def score(precision, seed):
@@ -284,11 +280,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, help="after one to warm up")
     parser.add_argument("--only", default="", metavar="TEXT", help="only networks with this in their name")
     parser.add_argument("--precision", choices=("no", "bf16", "fp16"), help="instead of the device's best")
-    parser.add_argument("--compile", action="store_true", help="two more columns; default on a GPU")
     parser.add_argument("--agreement", action="store_true", help="only compare the scores of fp32 and bf16")
     parser.add_argument("--score", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.compile |= torch.cuda.is_available()
     if options.score:
         score(options.score[0], int(options.score[1]))
         return

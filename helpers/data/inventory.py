@@ -1,0 +1,83 @@
+"""What became of every file: read, converted, left out and why."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .decode import Decoded
+from .listing import SPLITS, DataError, LeftOut, Listing, by_reason, sum_up
+from .similar import across
+
+MOST_BAD = 0.01  # a larger share of bad files is an error unless it is asked to skip them
+
+
+@dataclass
+class Inventory:
+    read: dict[str, int]  # images per split
+    converted: dict[str, int]
+    left_out: list[LeftOut]
+    near_duplicates: dict[str, int]  # "train – test": pairs that look alike
+    near_examples: dict[str, str]
+    shares: dict[str, float]  # streets: of the pixels of each class, the own bonnet apart
+
+    def __post_init__(self):
+        self.left_out = [LeftOut(*entry) for entry in self.left_out]  # JSON makes lists of them
+
+    @property
+    def bad(self) -> list[LeftOut]:
+        return [entry for entry in self.left_out if entry.bad]
+
+    def check(self, root: Path, skip_bad: bool) -> None:
+        """Raise DataError when more than 1 % of the files are bad, or a split is left empty."""
+        read, bad = sum(self.read.values()), self.bad
+        if not skip_bad and len(bad) > MOST_BAD * (read + len(bad)):
+            raise DataError(
+                f"{root}: {len(bad)} of {read + len(bad)} files are bad, more than 1 %: {sum_up(bad, root)}. "
+                "Repair them, or leave them out with --skip-bad (skip_bad=True)."
+            )
+        if empty := [split for split, count in self.read.items() if not count]:
+            why = sum_up(bad or self.left_out, root)
+            raise DataError(
+                f"{root}: no usable image is left for {', '.join(empty)} ({read} in all; {why}): add some."
+            )
+
+    def table(self):
+        """A pandas DataFrame: what happened, to how many files, and one example."""
+        import pandas as pd
+
+        rows = [("read", split, count, "") for split, count in self.read.items()]
+        rows += [("converted", note, count, "") for note, count in self.converted.items()]
+        reasons = by_reason(self.left_out)
+        rows += [("left out", reason, len(files), files[0]) for reason, files in reasons.items()]
+        for pair, count in self.near_duplicates.items():
+            rows.append(("near-duplicates", pair, count, self.near_examples[pair]))
+        return pd.DataFrame(rows, columns=["what", "detail", "files", "example"])
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html(index=False)
+
+    def __str__(self) -> str:
+        table = self.table().to_string(index=False, max_colwidth=90)
+        shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())
+        return f"{table}\nshare of the pixels: {shares}" if shares else table
+
+
+def take_stock(listing: Listing, told: list[Decoded], masks: Sequence) -> tuple[Inventory, dict[str, list]]:
+    """The inventory of decoded files, and the rows of each split."""
+    rows = np.array([row for row, one in enumerate(told) if not one.fault], dtype=int)
+    hashes = np.array([told[row].phash for row in rows], dtype=np.uint64)
+    splits = np.array([listing.items[row].split for row in rows], dtype=str)
+    if listing.split:
+        splits = listing.split(hashes)
+    parts = {split: rows[splits == split].tolist() for split in SPLITS}
+    inventory = Inventory(
+        {split: len(part) for split, part in parts.items()},
+        dict(Counter(note for one in told for note in one.notes).most_common()),
+        listing.left_out + [one.fault for one in told if one.fault],
+        *across(hashes, splits, [listing.items[row].image for row in rows]),
+        listing.measure(masks[row] for row in rows) if listing.measure else {},
+    )
+    return inventory, parts

@@ -1,0 +1,86 @@
+"""Batches on their device before they are asked for, and losses that nobody waits for."""
+
+import math
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+
+def prefetch(dataset, batches, device):
+    """Each batch of ``dataset`` on ``device``; a thread gathers and copies the next one meanwhile.
+
+    Args:
+        batches: a list of index tensors.
+
+    Yields:
+        images uint8 (B, 3, H, W) and targets, see ``helpers.data.batches``.
+    """
+    cuda = device.type == "cuda"
+    beside = torch.cuda.Stream(device) if cuda else None
+
+    def fetch(indices):
+        tensors = dataset[indices.numpy()]
+        if not cuda:
+            return [tensor.to(device) for tensor in tensors], None
+        with torch.cuda.stream(beside):  # not in the queue of the computation, which is long
+            copies = [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
+            return copies, beside.record_event()
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = None
+        for indices in [*batches, None]:
+            ready, ahead = ahead, None if indices is None else pool.submit(fetch, indices)
+            if ready is not None:
+                tensors, copied = ready.result()
+                if cuda:  # the GPU waits for its copy, the program does not
+                    now = torch.cuda.current_stream(device)
+                    now.wait_event(copied)
+                    for tensor in tensors:
+                        tensor.record_stream(now)
+                yield tensors
+
+
+class Losses:
+    """The losses of one epoch, looked at as they arrive on the CPU, which never waits for them.
+
+    Args:
+        where: what the error calls the epoch.
+        counts: how many pictures each loss will be the mean of.
+    """
+
+    def __init__(self, where, counts):
+        self.where, self.counts, self.values, self.last = where, counts, [], math.nan
+        self._travelling, self._arrived = deque(), 0
+
+    def add(self, loss):
+        """Note a scalar tensor.
+
+        Raises:
+            FloatingPointError: this loss, or on a GPU one of the last few before it, is nan or infinite.
+        """
+        self.values.append(loss)
+        if loss.is_cuda:
+            copy = torch.empty_like(loss, device="cpu", pin_memory=True)
+            copy.copy_(loss, non_blocking=True)
+            self._travelling.append((copy, torch.cuda.current_stream(loss.device).record_event()))
+        else:
+            self._travelling.append((loss, None))
+        self._look()
+
+    def _look(self, wait=False):
+        while self._travelling and (wait or self._travelling[0][1] is None or self._travelling[0][1].query()):
+            copy, arrival = self._travelling.popleft()
+            if arrival is not None:
+                arrival.synchronize()
+            self.last, self._arrived = copy.item(), self._arrived + 1
+            if not math.isfinite(self.last):
+                raise FloatingPointError(
+                    f"the loss became {self.last} in {self.where}, batch {self._arrived}"
+                )
+
+    def sum(self):
+        """(2,) on their device: the sum over all pictures, and their number. Waits for all."""
+        self._look(wait=True)
+        counts = torch.tensor(self.counts, device=self.values[0].device, dtype=torch.float32)
+        return torch.stack([(torch.stack(self.values) * counts).sum(), counts.sum()])

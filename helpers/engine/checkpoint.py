@@ -1,0 +1,168 @@
+"""One training's states on disk, after each epoch, and their copies on a Drive.
+
+A state is a single file that is written beside its place and then moved there: a reader finds the old
+one or the new one, whatever happens in between, and nothing in it can execute when it is loaded.
+"""
+
+import hashlib
+import json
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import torch
+
+from helpers.engine.files import written_beside
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is damaged, or that belongs to another training run."""
+
+
+def save_checkpoint(path, model, optimizer=None, **state):
+    """Write weights, the optimizer's moments and ``state`` (numbers, texts, lists and dicts) to ``path``."""
+    optimizer = optimizer and optimizer.state_dict()
+    with written_beside(path) as beside:
+        torch.save({"model": model.state_dict(), "optimizer": optimizer, **state}, beside)
+
+
+def read_checkpoint(path):
+    """What ``save_checkpoint`` wrote, on the CPU; ``CheckpointError`` where the file is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch itself compares no checksums
+            if part := archive.testzip():
+                raise zipfile.BadZipFile(f"{part} does not fit its checksum")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: this checkpoint is damaged ({error}); move it away to train from the start"
+        ) from error
+
+
+class Checkpoints:
+    """``<folder>/<network>-<digest of the run>/`` with last.pt, best.pt, history.csv and run.json.
+
+    Args:
+        folder, mirror: as in ``helpers.training.fit``; the mirror gets copies, and gives them to a machine
+            whose own folder is empty.
+        description: what the run is, {what: value}; another description is another run.
+        code: {part: digest} of the code that makes it, see ``helpers.engine.source``.
+        metric: the best epoch has its highest value.
+        log: called with a line when a copy fails: that never stops a training.
+    """
+
+    def __init__(self, folder, mirror, network, description, code, metric, log):
+        if mirror is not None and folder is None:
+            raise ValueError("mirror copies what is saved in folder: give a folder on this machine too")
+        if folder is not None and Path(folder).is_file():
+            raise ValueError(f"{folder} is a file: give a folder to keep runs in")
+        self.description, self.code, self.metric, self.log = description, code, metric, log
+        self.run = {**description, "code": digest(code)}
+        name = f"{network}-{digest(self.run)}"
+        self.folder, self.mirror = folder and Path(folder) / name, mirror and Path(mirror) / name
+
+    def load(self, model, optimizer=None, scaler=None, *, writes=True):
+        """Load the last state, if there is one; its history, or [] where the training is new.
+
+        ``writes`` is false in all processes but one: that one clears up and fetches from the mirror.
+        """
+        if self.folder is None:
+            return []
+        last = self.folder / "last.pt"
+        if writes:
+            for torn in self.folder.glob("*.part"):  # of a process that was killed while it wrote
+                torn.unlink()
+            if self.mirror and not last.exists():
+                self._fetch()
+        if not last.exists():
+            return []
+        state = read_checkpoint(last)
+        there, here = state["run"], self.run
+        if there != here:
+            differ = [k for k in here | there if there.get(k) != here.get(k)]
+            differ = "; ".join(f"{k}: {there.get(k)} there, {here.get(k)} here" for k in differ)
+            raise CheckpointError(f"{last}: belongs to another run ({differ}); give another folder")
+        model.load_state_dict(state["model"])
+        if optimizer is not None and state["optimizer"]:
+            optimizer.load_state_dict(state["optimizer"])
+        if scaler is not None and state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
+        if writes:
+            self._copy(("best", "last"), len(state["history"]))  # in case it was stopped before the last copy
+        return state["history"]
+
+    def save(self, model, optimizer, scaler, history, *, finished=False):
+        """The state after an epoch, or before the first; ``last`` comes last, when all else is there."""
+        if self.folder is None:
+            return
+        state = {"run": self.run, "history": history, "scaler": scaler and scaler.state_dict()}
+        new = ["last"]
+        if not (self.folder / "run.json").exists():
+            write_text(
+                self.folder / "run.json", json.dumps({**self.description, "code": self.code}, indent=1)
+            )
+        if history:
+            if not any(row[self.metric] > history[-1][self.metric] for row in history):
+                save_checkpoint(self.folder / "best.pt", model, **state)
+                new.insert(0, "best")
+            write_history(self.folder / "history.csv", history)
+        # A finished run needs its optimizer no more.
+        save_checkpoint(self.folder / "last.pt", model, None if finished else optimizer, **state)
+        self._copy(new, len(history))
+
+    def before_edit(self):
+        """The run that was this one until its code was edited, and what was: (folder, parts), or None."""
+        files = self.folder.parent.glob("*/run.json") if self.folder else ()
+        for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+            there = json.loads(file.read_text(encoding="utf-8"))
+            code = there.pop("code", {})
+            if there == self.description and code != self.code:
+                return file.parent, [k for k in self.code | code if self.code.get(k) != code.get(k)]
+        return None
+
+    def _copy(self, stems, epoch):
+        """To the mirror: each file under a new name; of the older copies, only the newest stays."""
+        if self.mirror is None or not epoch:
+            return
+        try:
+            self.mirror.mkdir(parents=True, exist_ok=True)
+            for stem in stems:
+                source, copy = self.folder / f"{stem}.pt", self.mirror / f"{stem}-{epoch:05}.pt"
+                size = source.stat().st_size
+                if not copy.exists() or copy.stat().st_size != size:
+                    shutil.copyfile(source, copy)
+                if copy.stat().st_size != size:
+                    raise OSError(f"{copy.name} came out {copy.stat().st_size} bytes long")
+                for older in sorted(self.mirror.glob(f"{stem}-*.pt"))[:-2]:
+                    older.unlink()
+        except OSError as error:
+            self.log(f"{self.mirror}: no copy of epoch {epoch} ({error}); the training goes on")
+
+    def _fetch(self):
+        """Bring the newest whole copies from the mirror; last comes last, as in ``save``."""
+        for stem in ("best", "last"):
+            for copy in sorted(self.mirror.glob(f"{stem}-*.pt"), reverse=True):
+                try:
+                    write_history(self.folder / "history.csv", read_checkpoint(copy)["history"])
+                except CheckpointError as error:
+                    self.log(f"{error}; trying the copy before it")
+                    continue
+                with written_beside(self.folder / f"{stem}.pt") as beside:
+                    shutil.copyfile(copy, beside)
+                break
+
+
+def digest(value):
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def write_history(path, history):
+    """``history.csv``: one line an epoch."""
+    lines = [",".join(history[0])] + [",".join(str(value) for value in row.values()) for row in history]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def write_text(path, text):
+    with written_beside(path) as beside:
+        beside.write_text(text, encoding="utf-8")

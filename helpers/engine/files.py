@@ -1,0 +1,80 @@
+"""Files and folders that appear in one step or not at all, made by one process at a time."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message says what was found, where, and what to do."""
+
+
+@contextlib.contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Hold the lock of ``place``; it ends with its process, however that ends."""
+    folder, lock = place.parent, FileLock(place.with_name(place.name + ".lock"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            held = lock.acquire(timeout=0.2)
+        except Timeout:
+            print(f"Waiting for another process that prepares {place.name} …")
+            held = lock.acquire()
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror}): choose another root.") from error
+    with held:
+        yield
+
+
+@contextlib.contextmanager
+def made_beside(place: Path) -> Iterator[Path]:
+    """A new folder beside ``place`` that is moved there in one step, or removed when anything fails."""
+    folder, part = place.parent, place.with_name(place.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    try:
+        part.mkdir(parents=True)
+        yield part
+        os.replace(part, place)
+    except BaseException as error:
+        shutil.rmtree(part, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DataError(f"{folder}: the disk is full; make room there or choose another root.") from error
+        raise
+
+
+@contextlib.contextmanager
+def written_beside(path: str | Path) -> Iterator[Path]:
+    """A file beside ``path`` to write to, which takes its place in one step once the block has ended well.
+
+    Raises OSError when the disk is full or forbids it; what stood at ``path`` before is untouched.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"{path}: cannot be written ({error}); what was saved before is intact. "
+            "Make room there, or give another folder, and run again."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DataError(
+            f"{folder} has {free / 1e9:.2f} GB free but {needed / 1e9:.2f} GB are needed: "
+            "make room there or choose another root."
+        )

@@ -1,0 +1,175 @@
+"""The command line: the notebooks, the data, one network."""
+
+import argparse
+import runpy
+import sys
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import fields, replace
+from pathlib import Path
+
+from helpers import ROOT
+from helpers.presets import PRESETS, Settings, preset
+from helpers.tasks import TASKS, build
+
+DATA_SETS = [task.data_set for task in TASKS.values()]
+EXAMPLES = """examples:
+  python -m helpers train segmentation --model unet
+      the U-Net on drawn streets, small enough for a laptop
+  python -m helpers train classification --preset report --data ~/birds --seed 1
+      the report's ResNet-18 on real birds, from other initial weights
+  accelerate launch --multi_gpu --num_processes 4 -m helpers train segmentation
+      the same training on four GPUs (ACCELERATE_USE_CPU=true before it: on four CPU processes)"""
+
+
+def make_parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers", description="Run the notebooks, prepare a data set, or train one network."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run the notebooks and write reports/<preset>/").add_argument
+    run("notebooks", nargs="*", type=notebook, metavar="1|2|3", help="which of them; default: all")
+    run("--out", metavar="DIR", help="where the report goes instead of reports/<preset>")
+    run("--store", action="store_true", help="put the outputs into notebooks/, for a commit")
+    for name in DATA_SETS:
+        run(f"--{name}", metavar="DIR", help=f"real {name} instead of the drawn ones")
+
+    prepare = commands.add_parser("prepare", help="download or check a data set, and decode it once")
+    prepare = prepare.add_argument
+    prepare("name", choices=DATA_SETS)
+    prepare("--from", dest="source", metavar="DIR", help="a folder or archive that holds it")
+    prepare("--classes", type=int, metavar="N", help="keep the first so many species (400 of BIRDS 525)")
+    prepare("--skip-bad", action="store_true", help="leave bad files out, however many")
+
+    train = commands.add_parser(
+        "train",
+        help="train one network without a notebook",
+        description="Train one network and evaluate it on the test part of its data. Every finished epoch\n"
+        "is saved: the same command, run again, goes on where it was stopped.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    changes = train.add_argument_group("instead of the preset's own, see helpers/presets.py").add_argument
+    train = train.add_argument
+    models = "; ".join(f"{name}: {', '.join(task.networks)}" for name, task in TASKS.items())
+    train("task", choices=TASKS, help="what is to be learnt")
+    train("--model", metavar="NAME", help=f"{models}; default: the first")
+    train("--data", metavar="DIR", help="the task's pictures; default: the preset's")
+    train("--out", metavar="DIR", help="gets the runs; default: reports/<preset>/runs")
+    train("--mirror", metavar="DIR", help="gets a copy after each epoch (Google Drive, say)")
+    train("--precision", choices=("no", "bf16", "fp16"), help="no is fp32; default: the device's best")
+    for field in fields(Settings):
+        kind = pixels if field.name == "size" else field.type if field.type in (float, str) else int
+        shown = {pixels: "HxW", int: "N", float: "X", str: "NAME"}[kind]
+        changes(f"--{field.name.replace('_', '-')}", type=kind, metavar=shown)
+
+    for add in (run, prepare, train):
+        add("--preset", choices=PRESETS, default="quick", help="default: quick")
+    return parser
+
+
+def notebook(text):
+    if text not in ("1", "2", "3"):
+        raise argparse.ArgumentTypeError(f"no notebook {text!r}: choose 1, 2 or 3")
+    return int(text)
+
+
+def pixels(text):
+    height, _, width = text.partition("x")
+    return int(height), int(width or height)
+
+
+def main(arguments=None):
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        work = {"run": run, "prepare": prepare, "train": train}[options.command](options)
+    except ValueError as error:  # nothing has been done yet
+        parser.error(str(error))
+    try:
+        work()
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command carries on from here")
+    except (ValueError, RuntimeError, OSError, FloatingPointError) as error:
+        sys.exit(f"{options.command}: {error}")
+
+
+def folder(path):
+    """The folder to write to; what is there already must be one."""
+    path = Path(path).expanduser().absolute()
+    for part in (path, *path.parents):
+        if part.exists() and not part.is_dir():
+            raise ValueError(f"{part} is a file: give a folder to write to")
+    return path
+
+
+def run(options):
+    from helpers.publishing.notebooks import NOTEBOOKS, execute
+
+    sources = {name.upper(): getattr(options, name) for name in DATA_SETS}
+    if options.store and any(sources.values()):
+        raise ValueError("--store keeps only outputs made from the drawn data: leave the data folders out")
+    sources = {name: str(Path(source).expanduser().absolute()) for name, source in sources.items() if source}
+    out = folder(options.out or ROOT / "reports" / options.preset)
+    keep = runpy.run_path(str(ROOT / "notebooks" / "store.py")) if options.store else {}
+
+    def work():
+        for notebook in NOTEBOOKS:
+            if options.notebooks and int(notebook.name[0]) not in options.notebooks:
+                continue
+            text = notebook.read_text(encoding="utf-8")
+            own = {name: source for name, source in sources.items() if f"{name} =" in text}
+            shown = str(out.relative_to(ROOT)) if out.is_relative_to(ROOT) else str(out)
+            executed = execute(notebook, out, {"PRESET": options.preset, "OUT": shown, **own})
+            if options.store:
+                keep["store"](executed, notebook)
+        if options.store and not options.notebooks:
+            keep["store_gallery"](out / "figures")
+        print(f"Notebooks (.ipynb, .html), figures/ and results.csv, .json, .tex are in {out}")
+
+    return work
+
+
+def prepare(options):
+    from helpers.data import prepare
+
+    (task,) = (task for task in TASKS.values() if task.data_set == options.name)
+    size = getattr(preset(options.preset), task.name).size
+
+    def work():
+        print(prepare(options.name, options.source, size, options.classes, options.skip_bad).inventory)
+
+    return work
+
+
+def train(options):
+    from helpers.data import prepare_or_draw
+    from helpers.engine.device import accelerator
+    from helpers.training import evaluate, fit
+
+    chosen, kind = preset(options.preset), TASKS[options.task]
+    changes = {field.name: getattr(options, field.name) for field in fields(Settings)}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    settings = replace(getattr(chosen, options.task), **changes)
+    kind.check(settings)
+    model = options.model or next(iter(kind.networks))
+    if model not in kind.networks:
+        raise ValueError(f"no network {model!r} for {kind.name}: choose one of {', '.join(kind.networks)}")
+    out = folder(options.out or ROOT / "reports" / options.preset / "runs")
+    mirror = options.mirror and folder(options.mirror)
+
+    def work():
+        engine = accelerator(options.precision)
+        engine.print(settings)
+        # One process of each machine prepares the data, the others find it done and say nothing.
+        silent = nullcontext() if engine.is_main_process else redirect_stdout(None)
+        with engine.local_main_process_first(), silent:
+            data = prepare_or_draw(kind.data_set, source=options.data or chosen.source, size=settings.size)
+        task = kind(data, settings)
+        net = build(task, model)
+        for _ in fit(net, task, data, folder=out, mirror=mirror):
+            pass
+        scores = evaluate(net, task, data.test)
+        engine.print(f"test: loss {scores['valid_loss']:.4f}, {task.metric} {scores[task.metric]:.4f}")
+        engine.end_training()
+
+    return work

@@ -1,0 +1,49 @@
+"""Run the notebooks from outside."""
+
+import os
+from pathlib import Path
+
+import nbformat
+
+from helpers import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
+
+
+class NotebookFailed(RuntimeError):
+    """A cell raised; the executed part of the notebook is kept."""
+
+
+def execute(source, folder, parameters):
+    """Run one notebook into ``folder`` as .ipynb and .html; returns the path of the former."""
+    import papermill
+
+    executed = Path(folder) / source.name
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    os.environ["COURSEWORK_HEADLESS"] = "1"  # a stored slider cannot be moved, a stored bar stands at 0 %
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    options = {"kernel_name": "python3", "cwd": ROOT, "extra_arguments": ["--log-level=40"]}
+    try:
+        papermill.execute_notebook(
+            source, executed, parameters, progress_bar={"desc": source.stem}, **options
+        )
+    except papermill.PapermillExecutionError as error:
+        raise NotebookFailed(
+            f"{executed}: cell {error.exec_count} stopped with {error.ename}: {error.evalue}"
+        ) from None
+    finally:
+        del os.environ["COURSEWORK_HEADLESS"]
+        if executed.exists():
+            to_html(executed)
+    return executed
+
+
+def to_html(executed):
+    """The same notebook as one HTML file beside it."""
+    from nbconvert import HTMLExporter
+
+    page, _ = HTMLExporter(embed_images=True).from_notebook_node(nbformat.read(executed, 4))
+    # nbconvert's page shows source code in Markdown outputs in a proportional font; JupyterLab does not.
+    rule = "<style>.jp-RenderedMarkdown pre { font-family: monospace; font-size: 13px }</style>"
+    page = page.replace("</head>", f"{rule}</head>", 1)
+    executed.with_suffix(".html").write_text(page, encoding="utf-8")

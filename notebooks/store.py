@@ -1,0 +1,72 @@
+"""Put the outputs of an executed run into the notebooks beside this file, and its pictures into gallery/.
+
+``python -m helpers run --store`` does it; only for those who change the notebooks.
+"""
+
+import hashlib
+from pathlib import Path
+
+import nbformat
+from PIL import Image
+
+from helpers import ROOT
+from helpers.engine.files import written_beside
+from helpers.publishing.notebooks import NotebookFailed
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+GALLERY = (  # what the README shows of reports/quick/figures
+    "border_closeups",
+    "colorization_comparison",
+    "learning_curves_residual_plain",
+    "psnr_by_level",
+    "red_mornings",
+    "segmentation_comparison",
+)
+
+
+def code_digest(notebook):
+    """A digest of the code cells alone: equal where the stored outputs belong to the code."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()
+
+
+def store(executed, source):
+    """Put the outputs of an executed copy into its source notebook, as the repository keeps it.
+
+    The injected parameters go, and so do widgets (GitHub shows no notebook that has half of one), time
+    stamps and paths of this machine.
+    """
+    notebook, fresh = nbformat.read(source, 4), nbformat.read(executed, 4)
+    run = [cell for cell in fresh.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    if code_digest(notebook) != code_digest(nbformat.from_dict({**fresh, "cells": run})):
+        raise NotebookFailed(f"{executed} was made from other code than {source} now holds: run it again")
+    for cell, ran in zip(notebook.cells, run, strict=True):
+        if cell.cell_type == "code":
+            cell.outputs = [clean(output) for output in ran.outputs if WIDGET not in output.get("data", {})]
+            cell.execution_count = ran.execution_count
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        "outputs_of": code_digest(notebook),
+    }
+    with written_beside(source) as beside:
+        nbformat.write(notebook, beside)
+
+
+def clean(output):
+    """One output without folders of this machine."""
+    data = output.get("data", {})
+    for holder, key in [(output, "text")] + [(data, key) for key in data if key.startswith("text/")]:
+        if isinstance(holder.get(key), str):
+            holder[key] = holder[key].replace(str(ROOT), ".").replace(str(Path.home()), "~")
+    return output
+
+
+def store_gallery(figures):
+    """Small copies of the README's pictures, beside the notebooks that made them."""
+    place = ROOT / "notebooks" / "gallery"
+    place.mkdir(exist_ok=True)
+    for name in GALLERY:
+        with Image.open(figures / f"{name}.png") as picture:
+            picture.thumbnail((900, 900))
+            picture.convert("RGB").quantize(128).save(place / f"{name}.png", optimize=True)

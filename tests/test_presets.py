@@ -1,0 +1,80 @@
+"""Settings are checked where they are made, and so by every way in: code, command line, accelerate."""
+
+import math
+from dataclasses import fields, replace
+
+import pytest
+
+from helpers.engine.optimizer import learning_rate, make_optimizer
+from helpers.models import UNet
+from helpers.presets import KNOWN, PRESETS, Settings, preset
+from helpers.publishing.commands import main
+from helpers.tasks import TASKS
+
+GOOD = preset("smoke").segmentation
+BAD = {
+    "epochs": (0, "epochs=0: give a whole number of at least 1"),
+    "batch_size": (0, "batch_size=0: give a whole number of at least 1"),
+    "width": (-3, "width=-3: give a whole number of at least 1"),
+    "fcn_width": (0, "fcn_width=0: give a whole number of at least 1"),
+    "limit": (0, "limit=0: give a whole number of at least 1"),
+    "seed": (-5, "seed=-5: give a whole number of at least 0"),
+    "lr": (0.0, "lr=0.0: give a finite number above 0"),
+    "weight_decay": (-0.1, "weight_decay=-0.1: give a finite number of at least 0"),
+    "augment": (math.inf, "augment=inf: give a finite number of at least 0"),
+    "label_smoothing": (math.nan, "label_smoothing=nan: give a finite number of at least 0"),
+    "size": ((8, 96), "size=(8, 96): give (height, width) in pixels, at least 16 each"),
+    "loss": (
+        "mse",
+        "no loss 'mse': choose one of cross_entropy, channel_cross_entropy, softmax_cross_entropy",
+    ),
+    "optimizer": ("sgd", "no optimizer 'sgd': choose one of adam, adamw"),
+    "schedule": ("step", "no schedule 'step': choose one of constant, linear, cosine"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_setting_that_nothing_can_be_trained_with_is_refused_in_one_sentence(name):
+    value, message = BAD[name]
+    with pytest.raises(ValueError) as caught:
+        replace(GOOD, **{name: value})
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_the_command_line_says_the_same_and_writes_nothing(name, tmp_path, capsys):
+    value, message = BAD[name]
+    text = "x".join(map(str, value)) if name == "size" else str(value)
+    out = tmp_path / "out"
+    option = f"--{name.replace('_', '-')}={text}"
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "segmentation", "--preset", "smoke", "--out", str(out), option])
+    shown = capsys.readouterr()
+    assert stop.value.code == 2 and message in shown.err and "Traceback" not in shown.err
+    assert shown.out == "" and not out.exists()
+
+
+def test_every_setting_has_a_bad_example_and_an_option():
+    assert set(BAD) == {field.name for field in fields(Settings)}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(2.5, "epochs=2.5"), ("3", "epochs=3"), (None, "epochs=None")]
+)
+def test_epochs_that_are_no_whole_number_are_refused(value, message):
+    with pytest.raises(ValueError, match=f"{message}: give a whole number"):
+        replace(GOOD, epochs=value)
+
+
+def test_known_names_are_those_that_work():
+    for optimizer in KNOWN["optimizer"]:
+        make_optimizer(UNet(3, 2, width=1), replace(GOOD, optimizer=optimizer))
+    rates = {s: learning_rate(replace(GOOD, schedule=s), 50, 100) for s in KNOWN["schedule"]}
+    assert len(set(rates.values())) == 3
+    assert {loss for task in TASKS.values() for loss in task.known_losses} == set(KNOWN["loss"])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_names_losses_that_its_tasks_have(name):
+    for task in TASKS.values():
+        task.check(getattr(preset(name), task.name))

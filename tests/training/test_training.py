@@ -1,0 +1,205 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helpers.augment import augment, draw_views
+from helpers.engine.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from helpers.engine.optimizer import learning_rate
+from helpers.presets import PRESETS, Settings, preset
+from helpers.tasks import TASKS, build
+from helpers.training import evaluate, fit, predict
+from tests.conftest import tiny_data
+from tests.training.tiny import train
+
+SETTINGS = Settings((32, 32), 4, 3, 8, 1e-2, "linear", augment=0.5)
+KINDS = {"classification": "birds", "segmentation": "streets", "colorization": "landscapes"}
+CASES = [
+    ("classification", "resnet18"),
+    ("classification", "plain18"),
+    ("segmentation", "fcn"),
+    ("segmentation", "unet_no_skips"),
+    ("colorization", "unet"),
+    ("colorization", "unet_without_level_2"),
+]
+
+
+def make(name, network, **changes):
+    data = tiny_data(KINDS[name])
+    changes = {"loss": "channel_cross_entropy"} | changes if name == "colorization" else changes
+    task = TASKS[name](data, replace(SETTINGS, **changes))
+    return build(task, network), task, data
+
+
+def run(name, network, folder=None, stop=None, **changes):
+    """Rows without timings, and weights, of a training that may be broken off after ``stop`` epochs."""
+    model, task, data = make(name, network, **changes)
+    rows = train(model, task, data, stop, folder=folder)
+    return rows, {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def same(one, other):
+    return one[0] == other[0] and all(torch.equal(v, other[1][k]) for k, v in one[1].items())
+
+
+@pytest.mark.parametrize(("name", "network"), CASES)
+def test_every_task_trains_and_its_loss_falls(name, network):
+    rows, _ = run(name, network, epochs=6, augment=0.0)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+@pytest.mark.parametrize(("name", "network"), CASES)
+def test_a_run_broken_off_and_resumed_is_bit_identical_to_an_undisturbed_one(name, network, tmp_path):
+    whole = run(name, network)
+    run(name, network, tmp_path, stop=1)
+    run(name, network, tmp_path, stop=2)
+    assert same(run(name, network, tmp_path), whole)
+
+
+def test_the_seed_fixes_everything_and_another_seed_changes_everything():
+    assert same(run("segmentation", "unet"), run("segmentation", "unet"))
+    assert not same(run("segmentation", "unet"), run("segmentation", "unet", seed=1))
+
+
+def test_a_finished_model_is_loaded_and_not_trained_again(tmp_path):
+    whole = run("classification", "resnet18", tmp_path)
+    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    assert same(run("classification", "resnet18", tmp_path), whole)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == stamps
+
+
+def test_changed_settings_are_another_run(tmp_path):
+    run("classification", "resnet18", tmp_path)
+    run("classification", "resnet18", tmp_path, lr=1e-3)
+    run("classification", "plain18", tmp_path)
+    assert len(list(tmp_path.glob("*/last.pt"))) == 3
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path):
+    run("classification", "resnet18", tmp_path, stop=1)
+    (last,) = tmp_path.glob("*/last.pt")
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"last\.pt: this checkpoint is damaged"):
+        run("classification", "resnet18", tmp_path)
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs(tmp_path):
+    run("classification", "resnet18", tmp_path / "a", stop=1)
+    run("classification", "resnet18", tmp_path / "b", stop=1, lr=0.5)
+    (ours,), (theirs,) = (tmp_path / x for x in "a"), (tmp_path / x for x in "b")
+    (place,), (other,) = ours.glob("*/last.pt"), theirs.glob("*/last.pt")
+    place.write_bytes(other.read_bytes())
+    with pytest.raises(CheckpointError, match=r"another run \(lr: 0.5 there, 0.01 here\)"):
+        run("classification", "resnet18", tmp_path / "a")
+
+
+def test_a_checkpoint_keeps_the_old_state_when_the_disk_fills_up(tmp_path, monkeypatch):
+    net, path = torch.nn.Linear(2, 2), tmp_path / "last.pt"
+    save_checkpoint(path, net, epoch=1)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.save", full)
+    with pytest.raises(OSError, match=r"No space.*intact"):
+        save_checkpoint(path, torch.nn.Linear(2, 2), epoch=2)
+    assert read_checkpoint(path)["epoch"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_loss_that_becomes_nan_stops_at_once_and_names_epoch_and_batch(tmp_path):
+    model, task, data = make("classification", "resnet18", epochs=3)
+    with pytest.raises(FloatingPointError, match="nan in epoch 2, batch 1\\. The network has"):
+        for _ in fit(model, task, data, folder=tmp_path, log=lambda line: None):
+            with torch.no_grad():
+                model.fc.weight.fill_(float("nan"))
+    assert run("classification", "resnet18", tmp_path)[0][-1]["epoch"] == 3
+
+
+def test_evaluation_leaves_the_training_mode_and_ignores_the_batch_size():
+    model, task, data = make("segmentation", "unet")
+    first = evaluate(model.train(), task, data.valid)
+    assert model.training
+    other = evaluate(model, replace_batch(task, 5), data.valid)
+    assert other["mean_iou"] == pytest.approx(first["mean_iou"], abs=1e-3)
+    assert other["valid_loss"] == pytest.approx(first["valid_loss"], rel=1e-3)
+
+
+def replace_batch(task, batch_size):
+    task.settings = replace(task.settings, batch_size=batch_size)
+    return task
+
+
+def test_predictions_have_the_documented_shapes():
+    shapes = {}
+    for name, network in CASES[::2]:
+        model, task, data = make(name, network)
+        shapes[name] = tuple(predict(model, task, data.test).shape)
+    assert shapes == {
+        "classification": (12, 3),
+        "segmentation": (12, 32, 32),
+        "colorization": (12, 3, 32, 32),
+    }
+
+
+def test_every_colorization_loss_learns_a_picture_but_the_literal_softmax_reading():
+    scores = {}
+    for loss in ("channel_cross_entropy", "l1", "colour_classes", "softmax_cross_entropy"):
+        rows, _ = run("colorization", "unet", loss=loss, epochs=8, augment=0.0)
+        scores[loss] = rows[-1]["psnr"]
+    assert min(scores, key=scores.get) == "softmax_cross_entropy"
+
+
+def test_schedules_start_and_end_where_they_should():
+    steps = 100
+    for schedule, first, last in (("constant", 1, 1), ("linear", 1, 0.01), ("cosine", 1 / 11, 0)):
+        rates = [learning_rate(replace(SETTINGS, lr=1.0, schedule=schedule), s, steps) for s in range(steps)]
+        assert rates[0] == pytest.approx(first) and rates[-1] == pytest.approx(last, abs=1e-3)
+        assert min(rates) >= 0 and max(rates) <= 1
+
+
+def test_augmentation_moves_mask_and_picture_alike_and_invents_no_class():
+    mask = torch.randint(0, 3, (4, 8, 10)).repeat_interleave(8, 1).repeat_interleave(8, 2).byte() * 5
+    images = (mask[:, None].float() / 10).expand(-1, 3, -1, -1)
+    generator = torch.Generator().manual_seed(0)
+    moved, target = augment(images, mask, 1.0, draw_views(4, generator))
+    assert set(target.unique().tolist()) <= {0, 5, 10} and not torch.equal(target, mask)
+    still = augment(images, mask, 1.0, draw_views(4, torch.Generator().manual_seed(0)))
+    assert torch.equal(still[0], moved) and torch.equal(still[1], target)
+    # Light changes are affine in each picture, so within one class the moved picture stays nearly flat.
+    for picture, ids in zip(moved[:, 0], target, strict=True):
+        levels = torch.stack([picture[ids == c].median() for c in ids.unique()])
+        assert (picture[..., None] - levels).abs().min(-1).values.mean() < 0.02
+
+
+def test_no_augmentation_changes_nothing():
+    images, target = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
+    assert augment(images, target, 0.0, None) == (images, target)
+
+
+def test_the_report_preset_is_the_reports_settings_to_the_letter():
+    p = preset("report")
+    assert (p.classification.epochs, p.classification.lr, p.classification.schedule) == (20, 1e-3, "linear")
+    assert (p.segmentation.epochs, p.segmentation.lr, p.segmentation.loss) == (10, 1e-4, "cross_entropy")
+    assert (p.colorization.epochs, p.colorization.lr, p.colorization.loss) == (
+        5,
+        1e-4,
+        "channel_cross_entropy",
+    )
+    for settings in (p.classification, p.segmentation, p.colorization):
+        assert (settings.optimizer, settings.width, settings.weight_decay, settings.augment) == (
+            "adam",
+            64,
+            0,
+            0,
+        )
+
+
+def test_unknown_names_are_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match=f"choose one of {', '.join(PRESETS)}"):
+        preset("fast")
+    with pytest.raises(ValueError, match="choose one of resnet18, plain18"):
+        make("classification", "resnet50")
+    with pytest.raises(ValueError, match="for colorization: choose one of channel_cross_entropy"):
+        make("colorization", "unet", loss="cross_entropy")
