@@ -30,11 +30,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT), str(Path(__file__).parent)]
 
 from data import DISTINCT, make_birds, make_streets  # noqa: E402, tests/benchmarks/data.py
-from helpers.data.batches import ArrayDataset  # noqa: E402
 from helpers.colour import to_float  # noqa: E402
+from helpers.data.batches import ArrayDataset  # noqa: E402
 from helpers.engine.device import accelerator, describe_device  # noqa: E402
-from helpers.models import FCN, ResNet18, UNet  # noqa: E402
 from helpers.engine.optimizer import make_optimizer  # noqa: E402
+from helpers.models import FCN, ResNet18, UNet  # noqa: E402
 from helpers.presets import Settings  # noqa: E402
 from helpers.tasks import Classification, Segmentation  # noqa: E402
 from helpers.training import fit  # noqa: E402
