@@ -3,7 +3,9 @@
 ``python -m helpers run --store`` does it; only for those who change the notebooks.
 """
 
+import base64
 import hashlib
+import io
 from pathlib import Path
 
 import nbformat
@@ -54,11 +56,17 @@ def store(executed, source):
 
 
 def clean(output):
-    """One output without folders of this machine."""
+    """One output without folders of this machine; photographs as JPEG, for GitHub shows no large notebook."""
     data = output.get("data", {})
     for holder, key in [(output, "text")] + [(data, key) for key in data if key.startswith("text/")]:
         if isinstance(holder.get(key), str):
             holder[key] = holder[key].replace(str(ROOT), ".").replace(str(Path.home()), "~")
+    if len(data.get("image/png", "")) > 60_000:
+        file, picture = io.BytesIO(), Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+        picture.convert("RGB").save(file, "JPEG", quality=85)
+        if 2 * len(file.getvalue()) < len(data["image/png"]):
+            del data["image/png"]
+            data["image/jpeg"] = base64.b64encode(file.getvalue()).decode()
     return output
 
 

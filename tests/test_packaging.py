@@ -1,6 +1,7 @@
 """The installing files agree with each other, and the committed notebooks with their own outputs."""
 
 import ast
+import os
 import re
 import sys
 import tomllib
@@ -49,6 +50,7 @@ def test_pins_are_plain_versions_without_addresses():
         assert name == canonicalize_name(name) and re.fullmatch(r"[0-9][0-9a-z.+]*", pin), (name, pin)
 
 
+@pytest.mark.skipif(not os.environ.get("CI"), reason="elsewhere, other versions are welcome")
 def test_the_tests_run_on_the_pinned_set():
     found = {r.name: version(r.name).split("+")[0] for r in WANTED}
     assert found == {name: PINS[canonicalize_name(name)] for name in found}

@@ -9,12 +9,14 @@ import os
 import site
 import sysconfig
 import textwrap
+import time
 import types
 
 import numpy as np
 import torch
 
 LIBRARIES = (sysconfig.get_path("stdlib"), *site.getsitepackages(), site.getusersitepackages())
+STARTED = time.time()
 CARRIERS = ("helpers.data", "helpers.engine.batches", "helpers.engine.device")  # bring pictures, change none
 
 
@@ -53,10 +55,10 @@ class Code:
         elif isinstance(thing, dict):
             for key, value in thing.items():
                 self._add(value, f"{name}[{key!r}]")
-        elif isinstance(thing, list | tuple | set | frozenset):
-            self._add(dict(enumerate(thing)), name)
         elif name and _plain(thing):
             self._note(name, repr(thing).encode())
+        elif isinstance(thing, list | tuple | set | frozenset):
+            self._add(dict(enumerate(thing)), name)
         elif isinstance(thing, torch.Tensor | np.ndarray):  # rounded: another machine adds up differently
             values = torch.as_tensor(thing).detach().cpu().double().flatten().tolist()
             self._note(name, repr([f"{value:.4g}" for value in values]).encode())
@@ -88,7 +90,7 @@ class Code:
         except (OSError, TypeError, SyntaxError):
             self.unknown.append(name)
             return
-        if os.path.exists(file) and not _stands_in(file, code):
+        if os.path.exists(file) and os.stat(file).st_mtime > STARTED and not _stands_in(file, code):
             raise RuntimeError(
                 f"{file}: {function.__qualname__} was edited after it was imported; restart the kernel, "
                 "so that what runs is what stands there"
@@ -116,7 +118,7 @@ class Code:
 
 def _plain(thing):
     """Whether ``repr`` says all of it, on every machine alike."""
-    if isinstance(thing, tuple):
+    if isinstance(thing, tuple | list):
         return all(map(_plain, thing))
     return isinstance(thing, bool | int | float | str | bytes) or thing is None
 
