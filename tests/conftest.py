@@ -1,10 +1,14 @@
 """What several test files need: tiny data sets in memory, and the folder of real samples."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+# One thread for each of pytest's workers and what they start: threads that wait for each other's cores spin.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from helpers.data.batches import ArrayDataset
 
