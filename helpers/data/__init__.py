@@ -8,7 +8,7 @@ import helpers
 from . import birds, landscapes, streets
 from .batches import ArrayDataset
 from .cache import open_or_build
-from .download import fetch, find, unpack
+from .download import fetch, unpack
 from .inventory import Inventory
 from .listing import DataError
 
@@ -45,10 +45,8 @@ def prepare(
 
     Args:
         name: birds, streets or landscapes.
-        source: its folder or an archive (.zip, .tar.gz), which is never written to; empty: a copy below
-            ``root``, or else a download.
-        size: (height, width). Birds and landscapes are resized by the shorter side and cropped to the centre;
-            streets are scaled straight to it, so keep their 4:3.
+        source: a folder or archive (.zip, .tar.gz), only read; empty: a copy below ``root`` or a download.
+        size: (height, width). Birds and landscapes are cropped to it; streets scaled, so keep their 4:3.
         classes: birds only: the first so many species names.
         skip_bad: go on when more than 1 % of the files are bad.
         root: where downloads and caches go.
@@ -62,16 +60,15 @@ def prepare(
     if len(size) != 2 or min(size) < 16:
         raise DataError(f"size={size} cannot be used: give (height, width), at least 16 each.")
     kind, root = SETS[name], Path(root).absolute()
+    folder = Path(source or "").expanduser().absolute()
     if synthetic:
         from helpers.drawings import draw  # here, so that decoding processes do without it
 
         folder = draw(name, root / "synthetic")
     elif not source:
-        folder = find(name, root, kind.looks_right) or fetch(name, root, kind.looks_right)
-    else:
-        folder = Path(source).expanduser().absolute()
-        if folder.is_file():
-            folder = unpack(folder, root, kind.looks_right)
+        folder = fetch(name, root, kind.looks_right)
+    elif folder.is_file():
+        folder = unpack(folder, root, kind.looks_right)
     listing = kind.scan(folder, classes)
     splits, inventory = open_or_build(listing, size, root / "cache", skip_bad)
     label = f"embedded drawn {name}" if synthetic else f"{name} from {folder.resolve().name}/"
@@ -83,12 +80,11 @@ def prepare_or_draw(name: str, source: str | Path | None = None, **options) -> D
 
     ``source="synthetic"`` draws at once; a source that is given and wrong stays an error.
     """
-    if str(source) == "synthetic":
-        return prepare(name, synthetic=True, **options)
-    try:
-        return prepare(name, source, **options)
-    except DataError as error:
-        if source:
-            raise
-        print(f"{error}\n\nGoing on with the embedded, drawn {name} instead; every figure says so.")
-        return prepare(name, synthetic=True, **options)
+    if str(source) != "synthetic":
+        try:
+            return prepare(name, source, **options)
+        except DataError as error:
+            if source:
+                raise
+            print(f"{error}\n\nGoing on with the embedded, drawn {name} instead; every figure says so.")
+    return prepare(name, synthetic=True, **options)

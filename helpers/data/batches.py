@@ -11,8 +11,7 @@ class ArrayDataset:
 
     Args:
         images: uint8 (N, H, W, 3).
-        targets: int64 (N,) for birds, uint8 (N, H, W) class ids for streets, None for landscapes: their
-            target is the image itself.
+        targets: int64 (N,), uint8 class ids (N, H, W), or None: the target is the image itself.
         names: N relative file names.
         rows: indices of this split's pictures; None: all.
     """
@@ -30,11 +29,9 @@ class ArrayDataset:
         if not np.ndim(rows := self._rows[index]):
             images, targets = self[[index]]
             return images[0], targets[0]
-        images, targets = (
-            None if array is None else torch.from_numpy(array[rows]) for array in self._all[:2]
-        )
-        images = images.permute(0, 3, 1, 2)
-        return images, images if targets is None else targets
+        images, targets, _ = self._all
+        images = torch.from_numpy(images[rows]).permute(0, 3, 1, 2)
+        return images, images if targets is None else torch.from_numpy(targets[rows])
 
     @property
     def images(self) -> np.ndarray:

@@ -16,18 +16,8 @@ def looks_right(folder: Path) -> bool:
     return any((folder / split).is_dir() for split in SPLIT_NAMES)
 
 
-def species_name(folder: str) -> str:
-    """One spelling for all splits: ``"PARAKETT  AKULET"`` -> ``"PARAKETT AUKLET"``."""
-    name = " ".join(folder.upper().split())
-    return TYPOS.get(name, name)
-
-
 def scan(root: Path, classes: int | None = None) -> Listing:
-    """List the images by split and species. ``birds.csv`` is not read: its ids disagree with the folders.
-
-    Args:
-        classes: take only the first so many names (BIRDS 525 holds BIRDS 400's task and more).
-    """
+    """List the images by split and species. ``birds.csv`` is not read: its ids disagree with the folders."""
     check_root(root, looks_right, WANTED)
     stamps, left_out = walk(root)
     found = defaultdict(lambda: defaultdict(list))  # species -> split -> paths
@@ -35,7 +25,8 @@ def scan(root: Path, classes: int | None = None) -> Listing:
         split, *species, _ = path.split("/") if "/" in path else ("", path)
         split = SPLIT_NAMES.get(split.lower())
         if split and species:
-            found[species_name(species[0])][split].append(path)
+            name = " ".join(species[0].upper().split())  # "Parakett  akulet" -> "PARAKETT AKULET"
+            found[TYPOS.get(name, name)][split].append(path)
         elif split:
             left_out.append(LeftOut(path, "is in no species folder: move it into one"))
     for split in SPLITS:
@@ -51,13 +42,10 @@ def scan(root: Path, classes: int | None = None) -> Listing:
             names.append(name)
     if classes is not None and not 2 <= classes <= len(names):
         raise DataError(f"{root} has {len(names)} species: classes={classes} is not between 2 and that.")
-    names = names[:classes]
-    items = [
-        Item(path, number, split)
-        for split in SPLITS
-        for number, name in enumerate(names)
-        for path in found[name][split]
-    ]
+    names, items = names[:classes], []
+    for split in SPLITS:
+        for number, name in enumerate(names):
+            items += [Item(path, number, split) for path in found[name][split]]
     return Listing("birds", root, names, items, stamps, left_out, variant=f"classes={classes}")
 
 

@@ -5,12 +5,12 @@ each split, a checksum of each row, and the inventory. Rows stand in the order o
 that were left out stay empty.
 """
 
-import itertools
 import json
 import math
 import os
 import shutil
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +45,15 @@ def open_or_build(listing: Listing, size: tuple, folder: Path, skip_bad: bool) -
     return opened
 
 
-def build(listing: Listing, size: tuple[int, int], place: Path, skip_bad: bool) -> None:
+def build(listing: Listing, size: tuple, place: Path, skip_bad: bool) -> None:
     """Decode all files of a listing, once and fully, into a new cache folder."""
-    shapes = {"images": (*size, 3)} | ({"masks": size} if listing.read_mask else {})
-    check_space(place.parent, len(listing.items) * sum(map(math.prod, shapes.values())))
+    shapes = {"images": (len(listing.items), *size, 3)}
+    if listing.read_mask:
+        shapes["masks"] = (len(listing.items), *size)
+    check_space(place.parent, sum(map(math.prod, shapes.values())))
     with made_beside(place) as part:
         for name, shape in shapes.items():
-            np.lib.format.open_memmap(part / f"{name}.npy", "w+", np.uint8, (len(listing.items), *shape))
+            np.lib.format.open_memmap(part / f"{name}.npy", "w+", np.uint8, shape)
         told = decode_all(listing, size, part, skip_bad)
         masks = part / "masks.npy"  # opened for the call alone: Windows moves no folder with an open file
         inventory, rows = take_stock(listing, told, np.load(masks, "r") if listing.read_mask else ())
@@ -61,12 +63,11 @@ def build(listing: Listing, size: tuple[int, int], place: Path, skip_bad: bool) 
         (part / "content.json").write_text(json.dumps(content))
 
 
-def decode_all(listing: Listing, size: tuple[int, int], folder: Path, skip_bad: bool) -> list[Decoded]:
+def decode_all(listing: Listing, size: tuple, folder: Path, skip_bad: bool) -> list[Decoded]:
     """What is told of each file; of the first ones only, where so many are bad that the rest cannot help."""
     told, bad, jobs = [], 0, list(enumerate(listing.items))
-    work = Decoder(str(listing.root), str(folder), size, listing.crop, listing.unfit, listing.read_mask)
-    progress = {"desc": f"decoding {listing.name}", "unit": "image", "leave": False}
-    for one in tqdm(mapped(work, jobs), total=len(jobs), **progress):
+    work = Decoder(replace(listing, items=[], stamps={}, left_out=[]), folder, size)
+    for one in tqdm(mapped(work, jobs), f"decoding {listing.name}", len(jobs), leave=False, unit="image"):
         told.append(one)
         bad += one.fault is not None and one.fault.bad
         if bad > max(100, 0.1 * len(jobs)) and not skip_bad:
@@ -85,7 +86,7 @@ def open_cache(listing: Listing, place: Path) -> tuple[dict, Inventory] | None:
         names, sums = [item.image for item in listing.items], content["checksums"]
         if {len(names)} != {len(sums), *map(len, arrays)}:
             raise ValueError("its parts differ in length")
-        read = sorted(itertools.chain(*content["rows"].values()))
+        read = sorted(row for rows in content["rows"].values() for row in rows)
         for row in read[:: -(-arrays[0].nbytes // CHECKED)]:
             if checksum(*(array[row] for array in arrays)) != sums[row]:
                 raise ValueError(f"{names[row]} has changed")
@@ -94,8 +95,7 @@ def open_cache(listing: Listing, place: Path) -> tuple[dict, Inventory] | None:
         print(f"The cache {place.name} is damaged ({error}): decoding again.")
         shutil.rmtree(place, ignore_errors=True)
         return None
-    targets = None  # of landscapes
-    if listing.classes:
-        targets = arrays[1] if listing.read_mask else np.array([item.target for item in listing.items])
+    numbers = np.array([item.target for item in listing.items]) if listing.classes else None
+    targets = arrays[1] if listing.read_mask else numbers
     splits = {split: ArrayDataset(arrays[0], targets, names, rows) for split, rows in content["rows"].items()}
     return splits, inventory

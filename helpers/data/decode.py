@@ -3,13 +3,13 @@
 import os
 import warnings
 import zlib
-from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .listing import Item, LeftOut, describe
+from .listing import Item, LeftOut, Listing, describe
 from .similar import phash
 
 MAX_PIXELS = 90_000_000  # a larger picture takes more memory than a photo ever needs
@@ -44,35 +44,32 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def read_image(path: str, size: tuple[int, int], crop: bool) -> tuple[Image.Image, tuple, list[str]]:
-    """Decode, turn upright, make RGB, and resize to ``size`` (height, width).
+    """An upright RGB image of ``size`` (height, width), its full size, and what had to be converted.
 
     crop: shorter side and centre crop; otherwise straight to size, whatever the shape.
-    Returns the image, its full size and what had to be converted.
     """
-    height, width = size
+    width, height = new = size[::-1]
     with open_image(path) as image:
-        full, mode, notes = image.size, image.mode, []
+        full, mode, suffix, notes = image.size, image.mode, os.path.splitext(path)[1].lower(), []
         if min(full) < MIN_SIDE:
             found = "{}×{}".format(*full)
             raise BadFile(f"has only {found} pixels, too few (at least {MIN_SIDE} a side): replace it")
-        if image.format not in ("JPEG", "MPO") and path.lower().endswith((".jpg", ".jpeg")):
-            notes.append(f"{image.format} named .jpg")
-        elif image.format != "PNG" and path.lower().endswith(".png"):
-            notes.append(f"{image.format} named .png")
-        image.draft(None, (max(width, height),) * 2)  # libjpeg halves while it decodes: as good and faster
+        if image.format not in (Image.registered_extensions().get(suffix), "MPO"):
+            notes.append(f"{image.format} named {suffix}")
+        image.draft(None, (max(size), max(size)))  # libjpeg halves while it decodes: as good and faster
         image.load()
-        upright = ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
-        if upright is not image:
+        if (orientation := image.getexif().get(0x0112)) in range(2, 9):
             notes.append("turned upright (EXIF)")
-            full = full if upright.width * full[1] == upright.height * full[0] else full[::-1]
+            image = ImageOps.exif_transpose(image)
+            full = full[::-1] if orientation > 4 else full
         if mode != "RGB":
             notes.append(f"{mode} to RGB")
-        rgb = to_rgb(upright)
-        if crop and rgb.width * height != rgb.height * width:
-            notes.append("cropped to the centre")
-        if crop:
-            return ImageOps.fit(rgb, (width, height), Image.Resampling.BILINEAR), full, notes
-        return rgb.resize((width, height), Image.Resampling.BILINEAR), full, notes
+        rgb = to_rgb(image)
+    if not crop:
+        return rgb.resize(new, Image.Resampling.BILINEAR), full, notes
+    if rgb.width * height != rgb.height * width:
+        notes.append("cropped to the centre")
+    return ImageOps.fit(rgb, new, Image.Resampling.BILINEAR), full, notes
 
 
 def explain(path: str, error: Exception) -> str:
@@ -81,9 +78,8 @@ def explain(path: str, error: Exception) -> str:
         return str(error)
     if isinstance(error, UnidentifiedImageError):
         with open(path, "rb") as file:
-            start = file.read(256).lstrip().lower()
-        if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<")):
-            return "is a web page saved as an image: download the image itself"
+            if file.read(256).lstrip().startswith(b"<"):
+                return "is a web page saved as an image: download the image itself"
         return "is not an image: replace or remove it"
     if isinstance(error, Image.DecompressionBombError):
         return "has far more pixels than any photo (a decompression bomb?): remove it"
@@ -102,14 +98,11 @@ class Decoded(NamedTuple):
 
 
 class Decoder(NamedTuple):
-    """Decodes files below ``root`` into images.npy and masks.npy of ``folder``; the rest is as in Listing."""
+    """Decodes files of a listing into images.npy and masks.npy of ``folder``."""
 
-    root: str
-    folder: str
+    listing: Listing  # without its files
+    folder: Path
     size: tuple[int, int]
-    crop: bool
-    unfit: Callable | None
-    read_mask: Callable | None
 
     def __call__(self, jobs: list[tuple[int, Item]]) -> list[Decoded]:
         """Decode consecutive rows.
@@ -118,32 +111,31 @@ class Decoder(NamedTuple):
         Plain writes, not a writable map: so a full disk is an error and not a crash.
         """
         arrays = {"images.npy": np.zeros((len(jobs), *self.size, 3), np.uint8)}
-        if self.read_mask:
+        if self.listing.read_mask:
             arrays["masks.npy"] = np.zeros((len(jobs), *self.size), np.uint8)
         told = [self.decode(job[1], *rows) for job, *rows in zip(jobs, *arrays.values(), strict=True)]
         for name, rows in arrays.items():
-            path = os.path.join(self.folder, name)
-            start = np.load(path, mmap_mode="r").offset
-            with open(path, "r+b") as file:
+            start = np.load(self.folder / name, mmap_mode="r").offset
+            with open(self.folder / name, "r+b") as file:
                 file.seek(start + jobs[0][0] * rows[0].nbytes)
                 file.write(rows)
         return told
 
-    def decode(self, item: Item, pixels: np.ndarray, mask: np.ndarray | None = None) -> Decoded:
+    def decode(self, item: Item, pixels: np.ndarray, mask: np.ndarray | bytes = b"") -> Decoded:
         """Decode an image (and its mask) into ``pixels`` (H, W, 3) and ``mask`` (H, W)."""
-        reading = item.image
+        listing, reading = self.listing, item.image
         try:
-            image, full, notes = read_image(os.path.join(self.root, reading), self.size, self.crop)
-            if self.unfit and (reason := self.unfit(image)):
+            image, full, notes = read_image(f"{listing.root}/{reading}", self.size, listing.crop)
+            if listing.unfit and (reason := listing.unfit(image)):
                 return Decoded(fault=LeftOut(reading, reason, False))
-            if self.read_mask:
+            if listing.read_mask:
                 reading = item.target
-                mask[:] = self.read_mask(os.path.join(self.root, reading), self.size, full)
+                mask[:] = listing.read_mask(f"{listing.root}/{reading}", self.size, full)
         except Exception as error:  # whatever a decoder raises: the file is bad
-            return Decoded(fault=LeftOut(reading, explain(os.path.join(self.root, reading), error)))
+            return Decoded(fault=LeftOut(reading, explain(f"{listing.root}/{reading}", error)))
         pixels[:] = np.asarray(image)
         return Decoded(phash(image), checksum(pixels, mask), notes)
 
 
-def checksum(pixels: np.ndarray, mask: np.ndarray | None = None) -> int:
-    return zlib.crc32(pixels if mask is None else mask, 0 if mask is None else zlib.crc32(pixels))
+def checksum(pixels: np.ndarray, mask: np.ndarray | bytes = b"") -> int:
+    return zlib.crc32(mask, zlib.crc32(pixels))

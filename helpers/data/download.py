@@ -4,16 +4,11 @@ import os
 import stat
 import tarfile
 import threading
-import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-
-from tqdm.auto import tqdm
 
 from helpers.engine.files import check_space, locked, made_beside
 
@@ -34,57 +29,52 @@ IMAGES = {  # how many image files each known edition holds
 }
 
 
-def find(name: str, root: Path, looks_right: Callable[[Path], bool]) -> Path | None:
-    """A copy below ``root/name``, however deep its archive nested it."""
-    folder = root / name
-    return locate(folder, looks_right) if folder.is_dir() else None
+def fetch(name: str, root: Path, looks_right) -> Path:
+    """A copy below ``root/name``, however deep its archive nested it, or else a download.
 
-
-def fetch(name: str, root: Path, looks_right: Callable[[Path], bool]) -> Path:
-    """The first source that gives the whole set; DataError with what each said where none does."""
-    root.mkdir(parents=True, exist_ok=True)
-    check_space(root, int(SPACE[name]))
-    pages, said = [], []
-    with locked(root / f"{name}.download"):
-        if folder := find(name, root, looks_right):
-            return folder  # another process was faster
+    Raises DataError, with what each source said, where none gives the whole set.
+    """
+    pages, said, place = [], "", root / name
+    with locked(root / f"{name}.download"):  # another process may be fetching it
+        if place.is_dir() and (folder := locate(place, looks_right)):
+            return folder
+        check_space(root, SPACE[name])
         for source in SOURCES[name]:
             site, handle = source.split(":")
             pages.append(SITES[site] + handle.split("/versions/")[0])
             try:
                 check_reachable(pages[-1])
-                return FETCH[site](handle, root / name, partial(accepted, name, looks_right=looks_right))
+                return FETCH[site](handle, place, partial(accepted, name, looks_right=looks_right))
             except Exception as error:  # each library has its own kinds; all mean: try the next source
                 first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-                said.append(f"  {pages[-1]}: {first_line}\n")
+                said += f"  {pages[-1]}: {first_line}\n"
     raise DataError(
-        f"No {name} below {root / name}, and no download worked:\n{''.join(said)}"
+        f"No {name} below {place}, and no download worked:\n{said}"
         f"By hand: open {' or '.join(pages)} in a browser, download the archive, then\n"
-        f"  python -m helpers prepare {name} --from ARCHIVE\n(or unpack it into {root / name})."
+        f"  python -m helpers prepare {name} --from ARCHIVE\n(or unpack it into {place})."
     )
 
 
 def check_reachable(url: str) -> None:
     """Raise within PROBE_SECONDS when a page cannot be had; libraries alone may try for minutes."""
-    answer = Future()
+    failed = []
 
     def ask() -> None:
         try:
-            answer.set_result(urllib.request.urlopen(url, timeout=PROBE_SECONDS).close())
+            urllib.request.urlopen(url).close()
         except Exception as error:
-            answer.set_exception(error)
+            failed.append(error)
 
-    threading.Thread(target=ask, daemon=True).start()  # a name look-up knows no timeout
-    try:
-        answer.result(PROBE_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code in (404, 410):  # others dislike probes, not visitors
-            raise
-    except TimeoutError:
-        raise TimeoutError(f"no answer within {PROBE_SECONDS} s: is there a network?") from None
+    probe = threading.Thread(target=ask, daemon=True)  # a name look-up knows no timeout
+    probe.start()
+    probe.join(PROBE_SECONDS)
+    if probe.is_alive():
+        raise TimeoutError(f"no answer within {PROBE_SECONDS} s: is there a network?")
+    if failed and getattr(failed[0], "code", 404) in (404, 410):  # others dislike probes, not visitors
+        raise failed[0]
 
 
-def fetch_kaggle(handle: str, place: Path, accept: Callable[[Path], Path]) -> Path:
+def fetch_kaggle(handle: str, place: Path, accept) -> Path:
     """kagglehub resumes a broken download and unpacks; a set mounted by Colab or Kaggle is used in place."""
     import kagglehub
 
@@ -97,7 +87,7 @@ def fetch_kaggle(handle: str, place: Path, accept: Callable[[Path], Path]) -> Pa
     return place / found.relative_to(folder)
 
 
-def fetch_hub(handle: str, place: Path, accept: Callable[[Path], Path]) -> Path:
+def fetch_hub(handle: str, place: Path, accept) -> Path:
     """A mirror's archives (train.tar.gz, …) side by side; a broken download goes on where it stopped."""
     from huggingface_hub import HfApi, hf_hub_url
     from huggingface_hub.file_download import http_get  # hf_hub_download would start a killed download over
@@ -108,11 +98,10 @@ def fetch_hub(handle: str, place: Path, accept: Callable[[Path], Path]) -> Path:
     for file in info.siblings:
         archive = store / Path(file.rfilename).name
         if archive.name.endswith((".tar.gz", ".zip")) and not archive.exists():
-            part = archive.with_name(archive.name + ".part")
-            with open(part, "ab") as stream:
-                url = hf_hub_url(handle, file.rfilename, repo_type="dataset", revision=info.sha)
+            url = hf_hub_url(handle, file.rfilename, repo_type="dataset", revision=info.sha)
+            with open(f"{archive}.part", "ab") as stream:
                 http_get(url, stream, resume_size=stream.tell(), expected_size=file.size)
-            os.replace(part, archive)
+            os.replace(stream.name, archive)
     with made_beside(place) as part:
         for archive in sorted([*store.glob("*.tar.gz"), *store.glob("*.zip")]):
             top = part / archive.name.split(".")[0]  # train.tar.gz holds train/SPECIES or SPECIES
@@ -128,7 +117,7 @@ def fetch_hub(handle: str, place: Path, accept: Callable[[Path], Path]) -> Path:
 FETCH = {"kaggle": fetch_kaggle, "hub": fetch_hub}
 
 
-def accepted(name: str, folder: Path, looks_right: Callable[[Path], bool]) -> Path:
+def accepted(name: str, folder: Path, looks_right) -> Path:
     """The set's root in a download: far fewer files than any known edition mean a broken copy."""
     root, known = locate(folder, looks_right), IMAGES[name]
     count = len(walk(root)[0]) if root else 0
@@ -139,7 +128,7 @@ def accepted(name: str, folder: Path, looks_right: Callable[[Path], bool]) -> Pa
     return root
 
 
-def unpack(archive: Path, root: Path, looks_right: Callable[[Path], bool]) -> Path:
+def unpack(archive: Path, root: Path, looks_right) -> Path:
     """The set inside a .zip or .tar.gz, unpacked once below ``root/unpacked``."""
     status = archive.stat()
     place = root / "unpacked" / f"{archive.name.split('.')[0]}-{status.st_size:x}-{status.st_mtime_ns:x}"
@@ -147,41 +136,37 @@ def unpack(archive: Path, root: Path, looks_right: Callable[[Path], bool]) -> Pa
         if not place.exists():
             with made_beside(place) as part:
                 extract(archive, part)
-    folder = locate(place, looks_right)
-    if folder is None:
-        raise DataError(
-            f"{archive} is unpacked in {place}, but holds no such data set: give another archive."
-        )
-    return folder
+    if folder := locate(place, looks_right):
+        return folder
+    raise DataError(f"{archive} is unpacked in {place}, but holds no such data set: give another archive.")
 
 
 def extract(archive: Path, target: Path) -> None:
     """Unpack, refusing whatever is not a plain file or folder inside ``target``."""
-    target.mkdir(parents=True, exist_ok=True)
-    size, bar = archive.stat().st_size, {"desc": f"unpacking {archive.name}", "leave": False}
+    print(f"Unpacking {archive.name} …")
+    target.mkdir(exist_ok=True)
     try:
-        with tqdm.wrapattr(open(archive, "rb"), "read", total=size, **bar) as stream:
-            if zipfile.is_zipfile(archive):
-                with zipfile.ZipFile(stream) as file:
-                    for member in file.infolist():
-                        kind = stat.S_IFMT(member.external_attr >> 16)
-                        check_member(member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR), archive)
-                    check_space(target, sum(member.file_size for member in file.infolist()))
-                    file.extractall(target)
-            else:
-                check_space(target, size)
-                with tarfile.open(fileobj=stream) as file:
-                    for member in file:
-                        check_member(member.name, member.isreg() or member.isdir(), archive)
-                        file.extract(member, target, filter="data")
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as file:
+                for member in file.infolist():
+                    kind = stat.S_IFMT(member.external_attr >> 16)
+                    check_member(archive, member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
+                check_space(target, sum(member.file_size for member in file.infolist()))
+                file.extractall(target)
+        else:
+            with tarfile.open(archive) as file:
+                for member in file:
+                    check_member(archive, member.name, member.isreg() or member.isdir())
+                check_space(target, sum(member.size for member in file))
+                file.extractall(target, filter="data")
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         why = str(error).splitlines()[0]
         raise DataError(f"{archive} is no whole .zip or .tar.gz ({why}): download it again.") from error
 
 
-def check_member(name: str, plain: bool, archive: Path) -> None:
-    parts = name.replace("\\", "/").split("/")
-    if not plain or ".." in parts or parts[0] == "" or ":" in parts[0]:
+def check_member(archive: Path, name: str, plain: bool) -> None:
+    first, *_ = parts = name.replace("\\", "/").split("/")
+    if not plain or ".." in parts or not first or ":" in first:
         raise DataError(
             f"{archive}: {name} is a link, a device or leads out of the archive, which no data set needs; "
             "nothing was unpacked: get the archive from a source you trust."

@@ -40,9 +40,8 @@ class Inventory:
             )
         if empty := [split for split, count in self.read.items() if not count]:
             why = sum_up(bad or self.left_out, root)
-            raise DataError(
-                f"{root}: no usable image is left for {', '.join(empty)} ({read} in all; {why}): add some."
-            )
+            told = f"no usable image is left for {', '.join(empty)} ({read} in all; {why})"
+            raise DataError(f"{root}: {told}: add some.")
 
     def table(self):
         """A pandas DataFrame: what happened, to how many files, and one example."""
@@ -50,10 +49,9 @@ class Inventory:
 
         rows = [("read", split, count, "") for split, count in self.read.items()]
         rows += [("converted", note, count, "") for note, count in self.converted.items()]
-        reasons = by_reason(self.left_out)
-        rows += [("left out", reason, len(files), files[0]) for reason, files in reasons.items()]
-        for pair, count in self.near_duplicates.items():
-            rows.append(("near-duplicates", pair, count, self.near_examples[pair]))
+        rows += [("left out", why, len(files), files[0]) for why, files in by_reason(self.left_out).items()]
+        pairs, examples = self.near_duplicates.items(), self.near_examples
+        rows += [("near-duplicates", pair, count, examples[pair]) for pair, count in pairs]
         return pd.DataFrame(rows, columns=["what", "detail", "files", "example"])
 
     def _repr_html_(self) -> str:
@@ -69,9 +67,8 @@ def take_stock(listing: Listing, told: list[Decoded], masks: Sequence) -> tuple[
     """The inventory of decoded files, and the rows of each split."""
     rows = np.array([row for row, one in enumerate(told) if not one.fault], dtype=int)
     hashes = np.array([told[row].phash for row in rows], dtype=np.uint64)
-    splits = np.array([listing.items[row].split for row in rows], dtype=str)
-    if listing.split:
-        splits = listing.split(hashes)
+    given = np.array([listing.items[row].split for row in rows], dtype=str)
+    splits = listing.split(hashes) if listing.split else given
     parts = {split: rows[splits == split].tolist() for split in SPLITS}
     inventory = Inventory(
         {split: len(part) for split, part in parts.items()},

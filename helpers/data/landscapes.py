@@ -21,9 +21,7 @@ def scan(root: Path, classes: None = None) -> Listing:
     check_root(root, looks_right, WANTED)
     stamps, left_out = walk(root)
     if masks := [path for path in stamps if "CameraSeg/" in path]:
-        raise DataError(
-            f"{root}/{masks[0]} is a mask, no photo: this is a streets folder, give one of landscapes."
-        )
+        raise DataError(f"{root}/{masks[0]} is a mask: this is a streets folder, give one of landscapes.")
     items = [Item(path, None, None) for path in stamps]
     return Listing("landscapes", root, [], items, stamps, left_out, unfit=unfit, split=split_photos)
 

@@ -32,30 +32,20 @@ class Item(NamedTuple):
 
 @dataclass
 class Listing:
-    """One data set as found on disk, and what only this set knows about its pictures.
-
-    Args:
-        stamps: ``{relative path: (bytes, mtime_ns)}`` of every image below ``root``.
-        variant: what was asked of this source; caches of its other variants are left alone.
-        crop: shorter side and centre crop; False scales straight to size.
-        unfit: a decoded image -> why it is left out, no fault of the file, or None.
-        read_mask: (path, (height, width), full size of the image) -> class ids, where targets are masks.
-        measure: all masks -> shares of the pixels.
-        split: perceptual hashes of the decoded images -> the split of each, where items have none.
-    """
+    """One data set as found on disk, and what only this set knows about its pictures."""
 
     name: str
     root: Path
     classes: list[str]
     items: list[Item]
-    stamps: dict[str, tuple[int, int]]
+    stamps: dict[str, tuple[int, int]]  # relative path of every image below root -> (bytes, mtime_ns)
     left_out: list[LeftOut] = field(default_factory=list)
-    variant: str = ""
-    crop: bool = True
-    unfit: Callable | None = None
-    read_mask: Callable | None = None
-    measure: Callable | None = None
-    split: Callable | None = None
+    variant: str = ""  # what was asked of this source; caches of its other variants are left alone
+    crop: bool = True  # shorter side and centre crop; False scales straight to size
+    unfit: Callable | None = None  # decoded image -> why it is left out, no fault of the file, or None
+    read_mask: Callable | None = None  # (path, (height, width), full size of the image) -> class ids
+    measure: Callable | None = None  # all masks -> shares of the pixels
+    split: Callable | None = None  # perceptual hashes -> the split of each, where items have none
 
     @property
     def key(self) -> str:
@@ -76,46 +66,42 @@ def walk(root: Path) -> tuple[dict[str, tuple[int, int]], list[LeftOut]]:
     """
     stamps, left_out, seen = {}, [], set()
 
-    def enter(folder: str, prefix: str) -> None:
-        real = os.path.realpath(folder)
+    def unreadable(error: OSError) -> None:
+        left_out.append(LeftOut(Path(error.filename).relative_to(root).as_posix(), describe(error)))
+
+    for folder, below, files in os.walk(root, onerror=unreadable, followlinks=True):
+        here, real, twins = Path(folder).relative_to(root).as_posix(), os.path.realpath(folder), {}
         if real in seen:
-            left_out.append(LeftOut(prefix, "a link to a folder already read (a loop?): remove the link"))
-            return
+            left_out.append(LeftOut(here, "is a link to a folder already read (a loop?): remove the link"))
+            below.clear()
+            continue
         seen.add(real)
-        twins = {}
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-        for entry in sorted(visible, key=lambda entry: entry.name):
-            path, kind = prefix + entry.name, os.path.splitext(entry.name)[1].lower()
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in sorted(name for name in files if not name.startswith(".")):
+            path, kind = f"{here}/{name}".removeprefix("./"), os.path.splitext(name)[1].lower()
             try:
-                if entry.is_dir():
-                    enter(entry.path, path + "/")
-                    continue
-                if kind in STILLS | VIDEOS:
-                    remedy = "save it" if kind in STILLS else "export its frames"
-                    reason = f"is a {kind} file, which is not read: {remedy} as JPEG or PNG"
-                    left_out.append(LeftOut(path, reason, False))
-                if kind not in SUFFIXES:
-                    continue
-                stat, twin = entry.stat(), twins.setdefault(entry.name.casefold(), entry.name)
-            except OSError as error:
+                status = os.stat(os.path.join(folder, name))
+            except OSError as error:  # of a link, which may have stood for a folder
                 left_out.append(LeftOut(path, describe(error)))
                 continue
-            if twin != entry.name:
-                reason = f"differs from {twin} only in upper and lower case, which other systems take for one"
-                left_out.append(LeftOut(path, reason + " file: rename one"))
-            elif stat.st_size == 0:
+            if kind in STILLS | VIDEOS:
+                remedy = "save it" if kind in STILLS else "export its frames"
+                reason = f"is a {kind} file, which is not read: {remedy} as JPEG or PNG"
+                left_out.append(LeftOut(path, reason, False))
+            elif kind not in SUFFIXES:
+                continue
+            elif (twin := twins.setdefault(name.casefold(), name)) != name:
+                reason = (
+                    f"differs from {twin} only in upper and lower case, one file to other systems: rename one"
+                )
+                left_out.append(LeftOut(path, reason))
+            elif not status.st_size:
                 left_out.append(LeftOut(path, "is an empty file: copy or download it again"))
             else:
-                stamps[path] = (stat.st_size, stat.st_mtime_ns)
-
-    try:
-        enter(str(root), "")
-    except OSError as error:
-        raise DataError(f"{root}: {describe(error)}.") from error
+                stamps[path] = (status.st_size, status.st_mtime_ns)
     if not stamps:
         raise DataError(f"{root} holds no image that can be read ({sum_up(left_out, root)}).")
-    return stamps, left_out
+    return dict(sorted(stamps.items(), key=lambda stamp: stamp[0].split("/"))), left_out
 
 
 def by_reason(left_out: list[LeftOut]) -> dict[str, list[str]]:
@@ -128,13 +114,11 @@ def by_reason(left_out: list[LeftOut]) -> dict[str, list[str]]:
 
 def sum_up(left_out: list[LeftOut], root: Path) -> str:
     """The first file of each of five reasons, and how many share it."""
-    reasons = by_reason(left_out)
-    told = [
-        f"{root}/{files[0]} {reason}" + f" ({len(files)} such files)" * (len(files) > 1)
-        for reason, files in reasons.items()
-    ]
-    more = [f"and {len(told) - 5} other reasons"] * (len(told) > 5)
-    return "; ".join(told[:5] + more) or "nothing was left out"
+    told = []
+    for reason, files in by_reason(left_out).items():
+        told.append(f"{root}/{files[0]} {reason}" + f" ({len(files)} such files)" * (len(files) > 1))
+    told[5:] = [f"and {len(told) - 5} other reasons"] * (len(told) > 5)
+    return "; ".join(told) or "nothing was left out"
 
 
 def describe(error: OSError) -> str:
@@ -159,7 +143,7 @@ def folders(root: Path, depth: int) -> Iterator[Path]:
 
 def locate(root: Path, looks_right: Callable[[Path], bool]) -> Path | None:
     """The nearest folder at or below ``root`` that looks right."""
-    return next((folder for folder in folders(root, 3) if looks_right(folder)), None)
+    return next(filter(looks_right, folders(root, 3)), None)
 
 
 def check_root(root: Path, looks_right: Callable[[Path], bool], wanted: str) -> None:

@@ -1,6 +1,5 @@
 """Streets in the layout of the Lyft-Udacity challenge: folders dataA… with CameraRGB and CameraSeg."""
 
-import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -12,15 +11,13 @@ from .decode import BadFile, open_image
 from .listing import SPLITS, DataError, Item, LeftOut, Listing, check_root, folders, natural, sum_up, walk
 
 WANTED = "folders such as dataA with CameraRGB and CameraSeg inside"
-CLASSES = [
-    "None", "Buildings", "Fences", "Other", "Pedestrians", "Poles", "RoadLines", "Roads", "Sidewalks",
-    "Vegetation", "Vehicles", "Walls", "TrafficSigns",
-]  # fmt: skip
-PALETTE = np.array(
-    [(0, 0, 0), (70, 70, 70), (190, 153, 153), (72, 0, 90), (220, 20, 60), (153, 153, 153), (157, 234, 50),
-     (128, 64, 128), (244, 35, 232), (107, 142, 35), (0, 0, 255), (102, 102, 156), (220, 220, 0)],
-    dtype=np.uint8,
-)  # fmt: skip
+COLOURS = {
+    "None": (0, 0, 0), "Buildings": (70, 70, 70), "Fences": (190, 153, 153), "Other": (72, 0, 90),
+    "Pedestrians": (220, 20, 60), "Poles": (153, 153, 153), "RoadLines": (157, 234, 50),
+    "Roads": (128, 64, 128), "Sidewalks": (244, 35, 232), "Vegetation": (107, 142, 35),
+    "Vehicles": (0, 0, 255), "Walls": (102, 102, 156), "TrafficSigns": (220, 220, 0),
+}  # fmt: skip
+CLASSES, PALETTE = list(COLOURS), np.array(list(COLOURS.values()), dtype=np.uint8)
 VEHICLES = CLASSES.index("Vehicles")
 BLOCKS = 3  # blocks of frames in each split, so that the test part is not one end of the route
 
@@ -30,55 +27,46 @@ def looks_right(folder: Path) -> bool:
     if holds_pairs(top) or holds_pairs(folder):  # one set alone is fine, unless its brothers lie beside it
         beside = top.parent.iterdir() if os.access(top.parent, os.R_OK) else ()
         return not any(holds_pairs(brother) for brother in beside if brother != top)
-    return any(holds_pairs(child) for child in folder.iterdir())
+    return any(map(holds_pairs, folder.iterdir()))
 
 
 def holds_pairs(folder: Path) -> bool:
     return (folder / "CameraRGB").is_dir() or (folder / folder.name / "CameraRGB").is_dir()
 
 
-def unnest(folder: PurePosixPath | Path) -> str:
-    """``dataA/dataA`` (as the Kaggle archive unpacks) -> ``dataA``."""
-    return "/".join(dict.fromkeys(folder.parts))
-
-
 def scan(root: Path, classes: None = None) -> Listing:
     """Pair images and masks by name, and split by blocks of frame names."""
     check_root(root, looks_right, WANTED)
     stamps, left_out = walk(root)
-    images, masks = {}, {}  # (folder, frame) -> path
-    for path in map(PurePosixPath, stamps):
-        if path.parent.name in ("CameraRGB", "CameraSeg"):
-            side = images if path.parent.name == "CameraRGB" else masks
-            twin = side.setdefault((unnest(path.parent.parent), path.stem), str(path))
-            if twin != str(path):
-                left_out.append(LeftOut(str(path), f"shows the same frame as {twin}: remove one of them"))
+    sides = {"CameraRGB": {}, "CameraSeg": {}}  # of each: (folder, frame) -> path
+    for path in stamps:
+        *folders_above, side, file = PurePosixPath("/", path).parts
+        if side in sides:  # dataA/dataA, as the Kaggle archive unpacks, is dataA
+            key = "/".join(dict.fromkeys(folders_above)), PurePosixPath(file).stem
+            if (twin := sides[side].setdefault(key, path)) != path:
+                left_out.append(LeftOut(path, f"shows the same frame as {twin}: remove one of them"))
+    images, masks = sides.values()
     if images and not masks:
         carla = next((f for f in folders(root, 3) if f.name in ("CameraMask", "CameraSemSeg")), None)
         found = f"has {carla.name} instead, as CARLA 0.9 exports do" if carla else "has none"
         raise DataError(f"{root} {found}: the masks must be in CameraSeg, with Lyft's ids 0–12 in red.")
     for key in sorted(images.keys() ^ masks.keys()):
-        lone = images.get(key) or masks[key]
         other = "mask in CameraSeg" if key in images else "image in CameraRGB"
-        left_out.append(LeftOut(lone, f"has no {other} of the same name: add it or remove this one"))
+        reason = f"has no {other} of the same name: add it or remove this one"
+        left_out.append(LeftOut(images.get(key) or masks[key], reason))
 
     pairs = sorted(images.keys() & masks.keys(), key=lambda key: (natural(key[1]), key[0]))
     frames = list(dict.fromkeys(frame for _, frame in pairs))
     if len(frames) < 5:
-        raise DataError(
-            f"{root}: {len(frames)} usable frames are too few: train, valid, test and the gaps between them "
-            f"need at least 5 ({sum_up(left_out, root)})."
-        )
-    split, items = dict(zip(frames, split_frames(len(frames)), strict=True)), []
-    for key in pairs:
-        if side := split[key[1]]:
-            items.append(Item(images[key], masks[key], side))
-        else:
-            left_out.append(LeftOut(images[key], "lies in the gap between two splits", False))
-    items.sort(key=lambda item: SPLITS.index(item.split))
-    return Listing(
-        "streets", root, CLASSES, items, stamps, left_out, crop=False, read_mask=read_mask, measure=shares_of
-    )
+        needed, why = "train, valid, test and the gaps between them need at least 5", sum_up(left_out, root)
+        raise DataError(f"{root}: {len(frames)} usable frames are too few: {needed} ({why}).")
+    split = dict(zip(frames, split_frames(len(frames)), strict=True))
+    items = [Item(images[key], masks[key], split[key[1]]) for key in pairs]
+    gap = "lies in the gap between two splits"
+    left_out += [LeftOut(item.image, gap, False) for item in items if not item.split]
+    items = [item for side in SPLITS for item in items if item.split == side]
+    rules = {"crop": False, "read_mask": read_mask, "measure": shares_of}
+    return Listing("streets", root, CLASSES, items, stamps, left_out, **rules)
 
 
 def split_frames(n: int) -> list[str | None]:
@@ -87,16 +75,13 @@ def split_frames(n: int) -> list[str | None]:
     Neighbouring frames are near-copies, and so are frames of one name in different folders: both must stay
     on one side. The route is cut into stretches, each into train, gap, valid, gap, test, gap.
     """
-    stretches = BLOCKS if n >= 60 else 1
-    gap = -(-n // 100)
-    usable = n - gap * (3 * stretches - 1)
-    bounds = [usable * k / stretches for k in range(stretches + 1)]
-    small = [max(1, round(b / 10) - round(a / 10)) for a, b in itertools.pairwise(bounds)]
-    train = usable - 2 * sum(small)
+    stretches, gap = BLOCKS if n >= 60 else 1, -(-n // 100)
+    usable, ends = n - gap * (3 * stretches - 1), np.arange(stretches + 1)
+    few = np.diff(np.rint(usable * ends / stretches / 10)).clip(1).astype(int)  # of valid, and of test
+    many = np.diff((usable - 2 * few.sum()) * ends // stretches)
     split = []
-    for k, few in enumerate(small):
-        many = train * (k + 1) // stretches - train * k // stretches
-        for name, count in (("train", many), ("valid", few), ("test", few)):
+    for counts in zip(many, few, few, strict=True):
+        for name, count in zip(SPLITS, counts, strict=True):
             split += [name] * count + [None] * gap
     return split[:n]
 
@@ -111,18 +96,17 @@ def read_mask(path: str, size: tuple[int, int], full: tuple[int, int]) -> np.nda
             raise BadFile(f"is {w}×{h} but its image is {W}×{H}: export both at one size")
         if mask.mode == "RGBA":
             raise BadFile("is an RGBA mask as CARLA 0.9 exports: re-label it, with Lyft's ids 0–12 in red")
-        if mask.mode == "RGB":
-            red, green, blue = mask.split()
-            only_red = green.getextrema() == blue.getextrema() == (0, 0)
-            if not only_red and not red.tobytes() == green.tobytes() == blue.tobytes():
-                raise BadFile("holds colours, not class ids: map each colour to its id in red")
-            mask = red
-        elif mask.mode not in ("L", "P"):
+        if mask.mode not in ("RGB", "L", "P"):
             raise BadFile(f"has mode {mask.mode}, no class ids: save an 8-bit PNG with the ids in red")
-        highest = int(np.asarray(mask).max())
-        if highest >= len(CLASSES):
-            raise BadFile(f"has class id {highest}, but Lyft has 0–12; is it of CARLA 0.9? Re-label it")
-        return np.asarray(mask.resize(size[::-1], Image.Resampling.NEAREST))
+        ids = np.asarray(mask)
+        if mask.mode == "RGB":
+            rest = ids[..., 1:]
+            if rest.any() and (rest != ids[..., :1]).any():
+                raise BadFile("holds colours, not class ids: map each colour to its id in red")
+            ids = ids[..., 0]
+        if ids.max() >= len(CLASSES):
+            raise BadFile(f"has class id {ids.max()}, but Lyft has 0–12; is it of CARLA 0.9? Re-label it")
+        return np.asarray(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST))
 
 
 def bonnet_mask(masks: np.ndarray) -> np.ndarray:

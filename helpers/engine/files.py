@@ -17,16 +17,17 @@ class DataError(ValueError):
 @contextlib.contextmanager
 def locked(place: Path) -> Iterator[None]:
     """Hold the lock of ``place``; it ends with its process, however that ends."""
-    folder, lock = place.parent, FileLock(place.with_name(place.name + ".lock"))
+    lock = FileLock(place.with_name(place.name + ".lock"))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             held = lock.acquire(timeout=0.2)
         except Timeout:
             print(f"Waiting for another process that prepares {place.name} …")
             held = lock.acquire()
     except OSError as error:
-        raise DataError(f"{folder} cannot be written ({error.strerror}): choose another root.") from error
+        why = f"{place.parent} cannot be written ({error.strerror})"
+        raise DataError(f"{why}: choose another root.") from error
     with held:
         yield
 
@@ -34,17 +35,19 @@ def locked(place: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def made_beside(place: Path) -> Iterator[Path]:
     """A new folder beside ``place`` that is moved there in one step, or removed when anything fails."""
-    folder, part = place.parent, place.with_name(place.name + ".part")
+    part = place.with_name(place.name + ".part")
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     try:
         part.mkdir(parents=True)
         yield part
         os.replace(part, place)
-    except BaseException as error:
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        full = f"{place.parent}: the disk is full"
+        raise DataError(f"{full}; make room there or choose another root.") from error
+    finally:
         shutil.rmtree(part, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DataError(f"{folder}: the disk is full; make room there or choose another root.") from error
-        raise
 
 
 @contextlib.contextmanager
@@ -62,10 +65,8 @@ def written_beside(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(part, path)
     except (OSError, RuntimeError) as error:
-        raise OSError(
-            f"{path}: cannot be written ({error}); what was saved before is intact. "
-            "Make room there, or give another folder, and run again."
-        ) from error
+        told = f"{path}: cannot be written ({error}); what was saved before is intact"
+        raise OSError(f"{told}. Make room there, or give another folder, and run again.") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -74,7 +75,5 @@ def written_beside(path: str | Path) -> Iterator[Path]:
 def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise DataError(
-            f"{folder} has {free / 1e9:.2f} GB free but {needed / 1e9:.2f} GB are needed: "
-            "make room there or choose another root."
-        )
+        found = f"{folder} has {free / 1e9:.2f} GB free but {needed / 1e9:.2f} GB are needed"
+        raise DataError(f"{found}: make room there or choose another root.")
