@@ -1,6 +1,7 @@
 """What several test files need: tiny data sets in memory, and the folder of real samples."""
 
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 
 # One thread for each of pytest's workers and what they start: threads that wait for each other's cores spin.
 os.environ["OMP_NUM_THREADS"] = "1"
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is started without
 
 from helpers.data.batches import ArrayDataset
 
