@@ -51,8 +51,6 @@ def prepare(
         skip_bad: go on when more than 1 % of the files are bad.
         root: where downloads and caches go.
         synthetic: the embedded drawings instead.
-
-    Raises DataError when the data cannot be had or used.
     """
     if name not in SETS:
         raise DataError(f"There is no data set {name!r}: choose one of {', '.join(SETS)}.")

@@ -9,11 +9,8 @@ class ArrayDataset:
     ``dataset[indices]`` is a batch: images uint8 (B, 3, H, W) in channels_last strides, and targets (B,) or
     (B, H, W). ``dataset[i]`` is one image and its target.
 
-    Args:
-        images: uint8 (N, H, W, 3).
-        targets: int64 (N,), uint8 class ids (N, H, W), or None: the target is the image itself.
-        names: N relative file names.
-        rows: indices of this split's pictures; None: all.
+    All have N rows: ``images`` uint8 (N, H, W, 3), ``targets`` int64 (N,) or uint8 class ids (N, H, W), None
+    where the image is its own target, and ``names`` of files. ``rows`` are this split's; None: all.
     """
 
     def __init__(self, images, targets, names, rows=None):

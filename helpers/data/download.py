@@ -30,10 +30,7 @@ IMAGES = {  # how many image files each known edition holds
 
 
 def fetch(name: str, root: Path, looks_right) -> Path:
-    """A copy below ``root/name``, however deep its archive nested it, or else a download.
-
-    Raises DataError, with what each source said, where none gives the whole set.
-    """
+    """A copy below ``root/name``, however deep its archive nested it, or else a download."""
     pages, said, place = [], "", root / name
     with locked(root / f"{name}.download"):  # another process may be fetching it
         if place.is_dir() and (folder := locate(place, looks_right)):
@@ -57,21 +54,20 @@ def fetch(name: str, root: Path, looks_right) -> Path:
 
 def check_reachable(url: str) -> None:
     """Raise within PROBE_SECONDS when a page cannot be had; libraries alone may try for minutes."""
-    failed = []
+    outcome = TimeoutError(f"no answer within {PROBE_SECONDS} s: is there a network?")
 
     def ask() -> None:
+        nonlocal outcome
         try:
-            urllib.request.urlopen(url).close()
+            outcome = urllib.request.urlopen(url).close()
         except Exception as error:
-            failed.append(error)
+            outcome = error
 
     probe = threading.Thread(target=ask, daemon=True)  # a name look-up knows no timeout
     probe.start()
     probe.join(PROBE_SECONDS)
-    if probe.is_alive():
-        raise TimeoutError(f"no answer within {PROBE_SECONDS} s: is there a network?")
-    if failed and getattr(failed[0], "code", 404) in (404, 410):  # others dislike probes, not visitors
-        raise failed[0]
+    if (failed := outcome) and getattr(failed, "code", 404) in (404, 410):  # others dislike mere probes
+        raise failed
 
 
 def fetch_kaggle(handle: str, place: Path, accept) -> Path:

@@ -10,11 +10,7 @@ import torch
 def prefetch(dataset, batches, device):
     """Each batch of ``dataset`` on ``device``; a thread gathers and copies the next one meanwhile.
 
-    Args:
-        batches: a list of index tensors.
-
-    Yields:
-        images uint8 (B, 3, H, W) and targets, see ``helpers.data.batches``.
+    ``batches`` are index tensors. Yields images uint8 (B, 3, H, W) and targets.
     """
     cuda = device.type == "cuda"
     beside = torch.cuda.Stream(device) if cuda else None
@@ -44,9 +40,7 @@ def prefetch(dataset, batches, device):
 class Losses:
     """The losses of one epoch, looked at as they arrive on the CPU, which never waits for them.
 
-    Args:
-        where: what the error calls the epoch.
-        counts: how many pictures each loss will be the mean of.
+    ``where`` is what the error calls the epoch; each loss is the mean of as many pictures as ``counts`` says.
     """
 
     def __init__(self, where, counts):
@@ -54,18 +48,11 @@ class Losses:
         self._travelling, self._arrived = deque(), 0
 
     def add(self, loss):
-        """Note a scalar tensor.
-
-        Raises:
-            FloatingPointError: this loss, or on a GPU one of the last few before it, is nan or infinite.
-        """
+        """Note a scalar tensor. FloatingPointError when it, or on a GPU one just before it, is not finite."""
         self.values.append(loss)
-        if loss.is_cuda:
-            copy = torch.empty_like(loss, device="cpu", pin_memory=True)
-            copy.copy_(loss, non_blocking=True)
-            self._travelling.append((copy, torch.cuda.current_stream(loss.device).record_event()))
-        else:
-            self._travelling.append((loss, None))
+        copy = loss.to("cpu", non_blocking=loss.is_cuda)  # into pinned memory
+        arrival = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
+        self._travelling.append((copy, arrival))
         self._look()
 
     def _look(self, wait=False):
@@ -75,9 +62,8 @@ class Losses:
                 arrival.synchronize()
             self.last, self._arrived = copy.item(), self._arrived + 1
             if not math.isfinite(self.last):
-                raise FloatingPointError(
-                    f"the loss became {self.last} in {self.where}, batch {self._arrived}"
-                )
+                where = f"{self.where}, batch {self._arrived}"
+                raise FloatingPointError(f"the loss became {self.last} in {where}")
 
     def sum(self):
         """(2,) on their device: the sum over all pictures, and their number. Waits for all."""

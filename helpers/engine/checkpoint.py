@@ -1,8 +1,4 @@
-"""One training's states on disk, after each epoch, and their copies on a Drive.
-
-A state is a single file that is written beside its place and then moved there: a reader finds the old
-one or the new one, whatever happens in between, and nothing in it can execute when it is loaded.
-"""
+"""One training's states on disk, each a file that appears in one step, and their copies on a Drive."""
 
 import hashlib
 import json
@@ -11,6 +7,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from helpers.engine.files import written_beside
@@ -43,13 +40,9 @@ def read_checkpoint(path):
 class Checkpoints:
     """``<folder>/<network>-<digest of the run>/`` with last.pt, best.pt, history.csv and run.json.
 
-    Args:
-        folder, mirror: as in ``helpers.training.fit``; the mirror gets copies, and gives them to a machine
-            whose own folder is empty.
-        description: what the run is, {what: value}; another description is another run.
-        code: {part: digest} of the code that makes it, see ``helpers.engine.source``.
-        metric: the best epoch has its highest value.
-        log: called with a line when a copy fails: that never stops a training.
+    ``description`` {what: value} and ``code`` {part: digest} say which run it is; the best epoch has the
+    highest ``metric``. ``mirror`` gets copies, and gives them to a machine whose own folder is empty; ``log``
+    is told when a copy fails, which never stops a training.
     """
 
     def __init__(self, folder, mirror, network, description, code, metric, log):
@@ -62,20 +55,17 @@ class Checkpoints:
         name = f"{network}-{digest(self.run)}"
         self.folder, self.mirror = folder and Path(folder) / name, mirror and Path(mirror) / name
 
-    def load(self, model, optimizer=None, scaler=None, *, writes=True):
-        """Load the last state, if there is one; its history, or [] where the training is new.
-
-        ``writes`` is false in all processes but one: that one clears up and fetches from the mirror.
-        """
-        if self.folder is None:
-            return []
-        last = self.folder / "last.pt"
-        if writes:
-            for torn in self.folder.glob("*.part"):  # of a process that was killed while it wrote
+    def clear_up(self):
+        """Remove what a killed process left half-written; fetch from the mirror what is not here."""
+        if self.folder is not None:
+            for torn in self.folder.glob("*.part"):
                 torn.unlink()
-            if self.mirror and not last.exists():
+            if self.mirror and not (self.folder / "last.pt").exists():
                 self._fetch()
-        if not last.exists():
+
+    def load(self, model, optimizer=None, scaler=None):
+        """Load the last state, if there is one; its history, or [] where the training is new."""
+        if self.folder is None or not (last := self.folder / "last.pt").exists():
             return []
         state = read_checkpoint(last)
         there, here = state["run"], self.run
@@ -88,28 +78,25 @@ class Checkpoints:
             optimizer.load_state_dict(state["optimizer"])
         if scaler is not None and state["scaler"]:
             scaler.load_state_dict(state["scaler"])
-        if writes:
-            self._copy(("best", "last"), len(state["history"]))  # in case it was stopped before the last copy
         return state["history"]
 
-    def save(self, model, optimizer, scaler, history, *, finished=False):
+    def save(self, model, optimizer, scaler, history):
         """The state after an epoch, or before the first; ``last`` comes last, when all else is there."""
         if self.folder is None:
             return
         state = {"run": self.run, "history": history, "scaler": scaler and scaler.state_dict()}
         new = ["last"]
         if not (self.folder / "run.json").exists():
-            write_text(
-                self.folder / "run.json", json.dumps({**self.description, "code": self.code}, indent=1)
-            )
+            with written_beside(self.folder / "run.json") as beside:
+                content = json.dumps({**self.description, "code": self.code}, indent=1)
+                beside.write_text(content, encoding="utf-8")
         if history:
             if not any(row[self.metric] > history[-1][self.metric] for row in history):
                 save_checkpoint(self.folder / "best.pt", model, **state)
                 new.insert(0, "best")
-            write_history(self.folder / "history.csv", history)
-        # A finished run needs its optimizer no more.
-        save_checkpoint(self.folder / "last.pt", model, None if finished else optimizer, **state)
-        self._copy(new, len(history))
+            self._write_table(history)
+        save_checkpoint(self.folder / "last.pt", model, optimizer, **state)
+        self.copy(new, len(history))
 
     def before_edit(self):
         """The run that was this one until its code was edited, and what was: (folder, parts), or None."""
@@ -121,7 +108,7 @@ class Checkpoints:
                 return file.parent, [k for k in self.code | code if self.code.get(k) != code.get(k)]
         return None
 
-    def _copy(self, stems, epoch):
+    def copy(self, stems, epoch):
         """To the mirror: each file under a new name; of the older copies, only the newest stays."""
         if self.mirror is None or not epoch:
             return
@@ -144,7 +131,7 @@ class Checkpoints:
         for stem in ("best", "last"):
             for copy in sorted(self.mirror.glob(f"{stem}-*.pt"), reverse=True):
                 try:
-                    write_history(self.folder / "history.csv", read_checkpoint(copy)["history"])
+                    self._write_table(read_checkpoint(copy)["history"])
                 except CheckpointError as error:
                     self.log(f"{error}; trying the copy before it")
                     continue
@@ -152,17 +139,10 @@ class Checkpoints:
                     shutil.copyfile(copy, beside)
                 break
 
+    def _write_table(self, history):
+        with written_beside(self.folder / "history.csv") as beside:
+            pd.DataFrame(history).to_csv(beside, index=False, na_rep="nan")
+
 
 def digest(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def write_history(path, history):
-    """``history.csv``: one line an epoch."""
-    lines = [",".join(history[0])] + [",".join(str(value) for value in row.values()) for row in history]
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def write_text(path, text):
-    with written_beside(path) as beside:
-        beside.write_text(text, encoding="utf-8")

@@ -13,11 +13,7 @@ _engine = None
 
 
 def accelerator(precision=None):
-    """The one ``Accelerator`` of this process, in the best ``precision`` unless the first call names one.
-
-    Raises:
-        ValueError: another ``precision`` than this process already computes in.
-    """
+    """The one ``Accelerator`` of this process, in the best ``precision`` unless the first call names one."""
     global _engine
     if _engine is None:
         torch.set_float32_matmul_precision("high")  # TF32 where a GPU has no half precision

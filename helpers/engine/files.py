@@ -20,11 +20,10 @@ def locked(place: Path) -> Iterator[None]:
     lock = FileLock(place.with_name(place.name + ".lock"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            held = lock.acquire(timeout=0.2)
-        except Timeout:
-            print(f"Waiting for another process that prepares {place.name} …")
-            held = lock.acquire()
+        held = lock.acquire(timeout=0.2)
+    except Timeout:
+        print(f"Waiting for another process that prepares {place.name} …")
+        held = lock.acquire()
     except OSError as error:
         why = f"{place.parent} cannot be written ({error.strerror})"
         raise DataError(f"{why}: choose another root.") from error
@@ -52,10 +51,7 @@ def made_beside(place: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def written_beside(path: str | Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, which takes its place in one step once the block has ended well.
-
-    Raises OSError when the disk is full or forbids it; what stood at ``path`` before is untouched.
-    """
+    """A file beside ``path`` to write to, which takes its place in one step once the block has ended well."""
     path = Path(path)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

@@ -1,15 +1,10 @@
 """A batch that memory does not hold goes through in parts; a step still learns from all of it."""
 
-import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 
 class Parts:
-    """In how many parts a batch goes through the network: one, until the memory doesn't hold it.
-
-    Args:
-        say: called with one sentence once a smaller part has worked.
-    """
+    """In how many parts a batch goes through the network: one, until the memory doesn't hold it."""
 
     def __init__(self, say):
         self.count, self.say = 1, say
@@ -22,15 +17,13 @@ class Parts:
                 result = work(min(self.count, size))
                 break
             except RuntimeError as error:
-                full = isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
-                if not full or self.count >= size:
+                if not should_reduce_batch_size(error) or self.count >= size:
                     raise
             # Not in the except clause: its traceback holds the very tensors that have to go.
             clear_device_cache(garbage_collection=True)
             self.count *= 2
         if self.count != before:
-            self.say(
-                f"out of memory with {-(-size // before)} pictures at once: from here on "
-                f"{-(-size // self.count)} at once; a step still learns from all {size}"
-            )
+            held = f"out of memory with {-(-size // before)} pictures at once"
+            now = f"from here on {-(-size // self.count)} at once"
+            self.say(f"{held}: {now}; a step still learns from all {size}")
         return result

@@ -19,24 +19,19 @@ from helpers.engine.source import Code
 class Run:
     """A network in training, in a ``with`` block that starts it where it was left and ends it well.
 
-    Args:
-        model, task, train, folder, mirror, log: as in ``helpers.training.fit``.
-        recipe: the function that makes an epoch; its code is part of what the run is.
-
-    Attributes:
-        history: the rows of the epochs that are finished.
-        net: the model as it is trained, shared between processes where there are several.
+    Its arguments are those of ``helpers.training.fit``, and ``recipe``, the function that makes an epoch: its
+    code is part of what the run is. ``net`` is the model as it is trained, shared between processes.
     """
 
     def __init__(self, model, task, train, recipe, folder, mirror, log):
         self.engine, self.model, self.task, self.train = accelerator(), model, task, train
         self.log = log if self.engine.is_main_process else lambda line: None
-        ours = {"recipe": recipe, "optimizer": (make_optimizer, learning_rate)}
-        self.code = Code(model, inputs=task.inputs, loss=task.loss, **ours)
+        steps = {"recipe": recipe, "optimizer": (make_optimizer, learning_rate)}
+        self.code = Code(model, inputs=task.inputs, loss=task.loss, **steps)
         this = type(model).__name__, describe(model, task, train), self.code.parts
         self.saved = Checkpoints(folder, mirror, *this, task.metric, self.log)
         self.folder, self.processes = self.saved.folder, self.engine.num_processes
-        self.parts = Parts(self.log)
+        self.epochs, self.parts = task.settings.epochs, Parts(self.log)
 
     def __enter__(self):
         engine, model, task = self.engine, self.model, self.task
@@ -45,10 +40,9 @@ class Run:
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
         optimizer = make_optimizer(model, task.settings)
         if engine.is_main_process:
-            self.history = self.saved.load(model, optimizer, engine.scaler)
+            self.saved.clear_up()
         engine.wait_for_everyone()
-        if not engine.is_main_process:
-            self.history = self.saved.load(model, optimizer, engine.scaler, writes=False)
+        self.history = self.saved.load(model, optimizer, engine.scaler)
         reached = gather_object([len(self.history)])
         if len(set(reached)) > 1:
             raise RuntimeError(f"processes found {reached} finished epochs: all must see the same folder")
@@ -57,35 +51,34 @@ class Run:
         self.net = engine.prepare_model(model) if self.processes > 1 else model
         if not self.history:  # the initial weights too, so that an interrupted first epoch can be repeated
             self._save()
+        elif engine.is_main_process:  # in case it was stopped before the last copy
+            self.saved.copy(("best", "last"), len(self.history))
         return self
 
     def _say_what_was_found(self):
-        epochs = self.task.settings.epochs
-        if len(self.history) < epochs:
+        if len(self.history) < self.epochs:
             self.log(describe_device())
         if self.history:
-            self.log(f"{self.folder}: {len(self.history)} of {epochs} epochs were finished before")
+            self.log(f"{self.folder}: {len(self.history)} of {self.epochs} epochs were finished before")
             if self.code.unknown:
-                self.log(
-                    f"could not check whether {', '.join(self.code.unknown)} changed since: no source found; "
-                    "if so, give another folder"
-                )
+                names = ", ".join(self.code.unknown)
+                why = "no source found; if so, give another folder"
+                self.log(f"could not check whether {names} changed since: {why}")
         elif self.engine.is_main_process and (found := self.saved.before_edit()):
             folder, parts = found
             self.log(f"starts anew, since the code is not that of {folder.name}: {', '.join(parts)}")
 
     def __exit__(self, kind, error, traceback):
-        done, epochs = len(self.history), self.task.settings.epochs
-        if kind is KeyboardInterrupt:
-            saved = f"saved in {self.folder}; running this again goes on after them"
-            self.log(
-                f"interrupted; {done} of {epochs} epochs are finished: {saved if self.folder else 'unsaved'}"
-            )
         self.engine.free_memory()
-        if kind is FloatingPointError:
-            self.saved.load(self.model, writes=False)
+        saved, kept = "unsaved", "Build it anew"
+        if self.folder:
+            saved = f"saved in {self.folder}; running this again goes on after them"
             kept = "The network has the weights of the last finished epoch again"
-            kept = kept if self.folder else "Build it anew"
+        if kind is KeyboardInterrupt:
+            done = f"{len(self.history)} of {self.epochs} epochs are finished"
+            self.log(f"interrupted; {done}: {saved}")
+        if kind is FloatingPointError:
+            self.saved.load(self.model)
             raise FloatingPointError(
                 f"{error}. {kept}. A smaller learning rate usually helps; "
                 "if it happens in the very first batches, look for broken pictures or labels."
@@ -101,7 +94,7 @@ class Run:
         self.history = [*self.history, row]
         self._save()
         self.log(
-            f"epoch {row['epoch']:>3}/{self.task.settings.epochs}  train loss {row['train_loss']:.4f}"
+            f"epoch {row['epoch']:>3}/{self.epochs}  train loss {row['train_loss']:.4f}"
             f"  valid loss {row['valid_loss']:.4f}  {self.task.metric} {row[self.task.metric]:.4f}"
             f"  lr {row['lr']:.1e}  {row['images_per_s']:.0f} images/s  {row['seconds']:.1f} s"
         )
@@ -109,9 +102,9 @@ class Run:
 
     def _save(self):
         if self.engine.is_main_process:
-            finished = len(self.history) == self.task.settings.epochs
-            scaler = self.engine.scaler
-            self.saved.save(self.model, self.plain_optimizer, scaler, self.history, finished=finished)
+            # A finished run needs its optimizer no more.
+            optimizer = self.plain_optimizer if len(self.history) < self.epochs else None
+            self.saved.save(self.model, optimizer, self.engine.scaler, self.history)
         self.engine.wait_for_everyone()
 
     def batches(self, indices):
@@ -124,9 +117,9 @@ class Run:
         epoch, metric = f"epoch {len(self.history) + 1}", self.task.metric
         scores = {metric: f"{self.history[-1][metric]:.4f}"} if self.history else {}
         shares = [self.share(batch) for batch in indices]
-        self.began, self.losses = time.perf_counter(), Losses(epoch, [len(share) for share in shares])
-        epoch = f"{epoch}/{self.task.settings.epochs}"
-        with tqdm(total=len(self.train), desc=epoch, unit="img", leave=False, **hidden()) as bar:
+        self.began, self.losses = time.perf_counter(), Losses(epoch, list(map(len, shares)))
+        whole = len(self.train)
+        with tqdm(desc=f"{epoch}/{self.epochs}", total=whole, unit="img", leave=False, **hidden()) as bar:
             for batch, tensors in zip(indices, prefetch(self.train, shares, self.engine.device), strict=True):
                 yield tensors
                 bar.set_postfix(loss=f"{self.losses.last:.4f}", **scores, refresh=False)

@@ -1,12 +1,12 @@
 """The code behind a run: edited code is another run, reformatted or re-commented code the same one."""
 
 import ast
-import dis
 import functools
 import hashlib
 import inspect
 import os
 import site
+import sys
 import sysconfig
 import textwrap
 import time
@@ -23,18 +23,10 @@ CARRIERS = ("helpers.data", "helpers.engine.batches", "helpers.engine.device")  
 class Code:
     """What a network, functions and methods do: their source, and that of all they mention by name.
 
-    Libraries don't count, nor do comments, docstrings and layout.
+    Libraries don't count, nor do comments, docstrings and layout. ``parts`` is {qualified name: digest of its
+    source}; ``unknown`` names what has no source that can be read: a lambda inside another call, say.
 
-    Args:
-        network: an ``nn.Module``, or whatever the others may be too.
-        things: functions, methods, classes, modules, and containers of them.
-
-    Attributes:
-        parts: {qualified name: digest of its source}.
-        unknown: names of what has no source that can be read: a lambda inside another call, say.
-
-    Raises:
-        RuntimeError: a file was edited after it was imported: what runs is not what stands there.
+    Raises RuntimeError where a file was edited after it was imported: what runs is not what stands there.
     """
 
     def __init__(self, network, **things):
@@ -71,7 +63,7 @@ class Code:
         elif isinstance(thing, types.FunctionType):
             self._add_function(inspect.unwrap(thing))
         elif isinstance(thing, type):
-            if self._is_new(thing) and not _of_a_library(thing.__module__, _file_of(thing)):
+            if self._is_new(thing) and not _of_a_library(thing):
                 self._add(thing.__bases__, thing.__qualname__)
                 members = {k: v for k, v in vars(thing).items() if callable(v) or not k.startswith("__")}
                 for key, value in members.items():
@@ -81,10 +73,10 @@ class Code:
             self._add([type(thing), vars(thing)], name)
 
     def _add_function(self, function, owner=None):
+        if _of_a_library(function) or not self._is_new(function, owner):
+            return
         name, code = f"{function.__module__}.{function.__qualname__}", function.__code__
         file = code.co_filename
-        if _of_a_library(function.__module__, file) or not self._is_new(function, owner):
-            return
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
         except (OSError, TypeError, SyntaxError):
@@ -95,7 +87,8 @@ class Code:
                 f"{file}: {function.__qualname__} was edited after it was imported; restart the kernel, "
                 "so that what runs is what stands there"
             )
-        scope = {key: function.__globals__[key] for key in _read(code) & function.__globals__.keys()}
+        names = {name for inner in _codes(code) for name in inner.co_names}
+        scope = {key: function.__globals__[key] for key in names & function.__globals__.keys()}
         scope |= inspect.getclosurevars(function).nonlocals | ({} if owner is None else {"self": owner})
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
@@ -123,36 +116,24 @@ def _plain(thing):
     return isinstance(thing, bool | int | float | str | bytes) or thing is None
 
 
-def _of_a_library(module, file):
-    if (module or "").split(".")[0] == "helpers":
+def _of_a_library(thing):
+    module = thing.__module__ or ""
+    if module.split(".")[0] == "helpers":
         return module.startswith(CARRIERS)
-    return module != "__main__" and (file or "").startswith((*LIBRARIES, "<frozen"))
-
-
-def _file_of(kind):
-    return getattr(inspect.getmodule(kind), "__file__", None)
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return module != "__main__" and file.startswith(LIBRARIES)
 
 
 def _stands_in(file, code):
     """Whether a file, as it is now, still compiles to this code at this place."""
     with open(file, "rb") as source:
-        waiting = [compile(source.read(), file, "exec", dont_inherit=True)]
-    while waiting:
-        found = waiting.pop()
-        if (found.co_qualname, found.co_firstlineno) == (code.co_qualname, code.co_firstlineno):
-            return _essence(found) == _essence(code)
-        waiting += [const for const in found.co_consts if isinstance(const, types.CodeType)]
-    return False
+        module = compile(source.read(), file, "exec", dont_inherit=True)
+    return code in _codes(module)
 
 
-def _read(code):
-    """Names that a function, or one inside it, reads from its module."""
-    names = {
-        step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-    }
-    return names.union(*(_read(const) for const in code.co_consts if isinstance(const, types.CodeType)))
-
-
-def _essence(code):
-    inner = [_essence(const) if isinstance(const, types.CodeType) else const for const in code.co_consts]
-    return code.co_code, code.co_names, inner
+def _codes(code):
+    """A code object and all those inside it."""
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from _codes(const)
