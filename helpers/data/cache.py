@@ -20,7 +20,7 @@ from helpers.engine.files import check_space, locked, made_beside
 from helpers.engine.parallel import mapped
 
 from .batches import ArrayDataset
-from .decode import Decoded, Decoder, checksum
+from .decode import Decoder, checksum
 from .inventory import Inventory, take_stock
 from .listing import Listing
 
@@ -51,28 +51,21 @@ def build(listing: Listing, size: tuple, place: Path, skip_bad: bool) -> None:
     if listing.read_mask:
         shapes["masks"] = (len(listing.items), *size)
     check_space(place.parent, sum(map(math.prod, shapes.values())))
+    told, bad, jobs = [], 0, list(enumerate(listing.items))
     with made_beside(place) as part:
         for name, shape in shapes.items():
             np.lib.format.open_memmap(part / f"{name}.npy", "w+", np.uint8, shape)
-        told = decode_all(listing, size, part, skip_bad)
+        work = Decoder(replace(listing, items=[], stamps={}, left_out=[]), part, size)
+        for one in tqdm(mapped(work, jobs), f"decoding {listing.name}", len(jobs), leave=False, unit="image"):
+            told.append(one)
+            bad += one.fault is not None and one.fault.bad
+            if bad > max(100, 0.1 * len(jobs)) and not skip_bad:
+                break  # so many that the rest cannot help
         masks = part / "masks.npy"  # opened for the call alone: Windows moves no folder with an open file
         inventory, rows = take_stock(listing, told, np.load(masks, "r") if listing.read_mask else ())
         inventory.check(listing.root, skip_bad)
-        sums = [one.checksum for one in told]
-        content = {"rows": rows, "checksums": sums, "inventory": vars(inventory)}
+        content = {"rows": rows, "checksums": [one.checksum for one in told], "inventory": vars(inventory)}
         (part / "content.json").write_text(json.dumps(content))
-
-
-def decode_all(listing: Listing, size: tuple, folder: Path, skip_bad: bool) -> list[Decoded]:
-    """What is told of each file; of the first ones only, where so many are bad that the rest cannot help."""
-    told, bad, jobs = [], 0, list(enumerate(listing.items))
-    work = Decoder(replace(listing, items=[], stamps={}, left_out=[]), folder, size)
-    for one in tqdm(mapped(work, jobs), f"decoding {listing.name}", len(jobs), leave=False, unit="image"):
-        told.append(one)
-        bad += one.fault is not None and one.fault.bad
-        if bad > max(100, 0.1 * len(jobs)) and not skip_bad:
-            break
-    return told
 
 
 def open_cache(listing: Listing, place: Path) -> tuple[dict, Inventory] | None:

@@ -26,6 +26,8 @@ def open_image(path: str) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BadFile(f"has {width}×{height} pixels, more than any photo (a decompression bomb?): remove it")
+    if min(width, height) < MIN_SIDE:
+        raise BadFile(f"has only {width}×{height} pixels, too few (at least {MIN_SIDE} a side): replace it")
     return image
 
 
@@ -44,16 +46,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def read_image(path: str, size: tuple[int, int], crop: bool) -> tuple[Image.Image, tuple, list[str]]:
-    """An upright RGB image of ``size`` (height, width), its full size, and what had to be converted.
-
-    crop: shorter side and centre crop; otherwise straight to size, whatever the shape.
-    """
+    """An upright RGB image of ``size`` (height, width), its full size, and what had to be converted."""
     width, height = new = size[::-1]
     with open_image(path) as image:
         full, mode, suffix, notes = image.size, image.mode, os.path.splitext(path)[1].lower(), []
-        if min(full) < MIN_SIDE:
-            found = "{}×{}".format(*full)
-            raise BadFile(f"has only {found} pixels, too few (at least {MIN_SIDE} a side): replace it")
         if image.format not in (Image.registered_extensions().get(suffix), "MPO"):
             notes.append(f"{image.format} named {suffix}")
         image.draft(None, (max(size), max(size)))  # libjpeg halves while it decodes: as good and faster
@@ -105,18 +101,14 @@ class Decoder(NamedTuple):
     size: tuple[int, int]
 
     def __call__(self, jobs: list[tuple[int, Item]]) -> list[Decoded]:
-        """Decode consecutive rows.
-
-        Workers write the arrays themselves: sending them to the main process would take as long as resizing.
-        Plain writes, not a writable map: so a full disk is an error and not a crash.
-        """
+        """Decode consecutive rows and write them, which is faster than sending them to the main process."""
         arrays = {"images.npy": np.zeros((len(jobs), *self.size, 3), np.uint8)}
         if self.listing.read_mask:
             arrays["masks.npy"] = np.zeros((len(jobs), *self.size), np.uint8)
         told = [self.decode(job[1], *rows) for job, *rows in zip(jobs, *arrays.values(), strict=True)]
         for name, rows in arrays.items():
             start = np.load(self.folder / name, mmap_mode="r").offset
-            with open(self.folder / name, "r+b") as file:
+            with open(self.folder / name, "r+b") as file:  # no writable map: it crashes on a full disk
                 file.seek(start + jobs[0][0] * rows[0].nbytes)
                 file.write(rows)
         return told

@@ -38,10 +38,9 @@ class Inventory:
                 f"{root}: {len(bad)} of {read + len(bad)} files are bad, more than 1 %: {sum_up(bad, root)}. "
                 "Repair them, or leave them out with --skip-bad (skip_bad=True)."
             )
-        if empty := [split for split, count in self.read.items() if not count]:
-            why = sum_up(bad or self.left_out, root)
-            told = f"no usable image is left for {', '.join(empty)} ({read} in all; {why})"
-            raise DataError(f"{root}: {told}: add some.")
+        if empty := ", ".join(split for split, count in self.read.items() if not count):
+            why = f"({read} in all; {sum_up(bad or self.left_out, root)})"
+            raise DataError(f"{root}: no usable image is left for {empty} {why}: add some.")
 
     def table(self):
         """A pandas DataFrame: what happened, to how many files, and one example."""
@@ -50,8 +49,8 @@ class Inventory:
         rows = [("read", split, count, "") for split, count in self.read.items()]
         rows += [("converted", note, count, "") for note, count in self.converted.items()]
         rows += [("left out", why, len(files), files[0]) for why, files in by_reason(self.left_out).items()]
-        pairs, examples = self.near_duplicates.items(), self.near_examples
-        rows += [("near-duplicates", pair, count, examples[pair]) for pair, count in pairs]
+        for pair, count in self.near_duplicates.items():
+            rows.append(("near-duplicates", pair, count, self.near_examples[pair]))
         return pd.DataFrame(rows, columns=["what", "detail", "files", "example"])
 
     def _repr_html_(self) -> str:

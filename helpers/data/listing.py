@@ -91,10 +91,8 @@ def walk(root: Path) -> tuple[dict[str, tuple[int, int]], list[LeftOut]]:
             elif kind not in SUFFIXES:
                 continue
             elif (twin := twins.setdefault(name.casefold(), name)) != name:
-                reason = (
-                    f"differs from {twin} only in upper and lower case, one file to other systems: rename one"
-                )
-                left_out.append(LeftOut(path, reason))
+                reason = "only in upper and lower case, one file to other systems: rename one"
+                left_out.append(LeftOut(path, f"differs from {twin} {reason}"))
             elif not status.st_size:
                 left_out.append(LeftOut(path, "is an empty file: copy or download it again"))
             else:

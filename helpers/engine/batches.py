@@ -45,7 +45,7 @@ class Losses:
 
     def __init__(self, where, counts):
         self.where, self.counts, self.values, self.last = where, counts, [], math.nan
-        self._travelling, self._arrived = deque(), 0
+        self._travelling = deque()
 
     def add(self, loss):
         """Note a scalar tensor. FloatingPointError when it, or on a GPU one just before it, is not finite."""
@@ -60,10 +60,10 @@ class Losses:
             copy, arrival = self._travelling.popleft()
             if arrival is not None:
                 arrival.synchronize()
-            self.last, self._arrived = copy.item(), self._arrived + 1
+            self.last = copy.item()
             if not math.isfinite(self.last):
-                where = f"{self.where}, batch {self._arrived}"
-                raise FloatingPointError(f"the loss became {self.last} in {where}")
+                batch = len(self.values) - len(self._travelling)
+                raise FloatingPointError(f"the loss became {self.last} in {self.where}, batch {batch}")
 
     def sum(self):
         """(2,) on their device: the sum over all pictures, and their number. Waits for all."""

@@ -41,19 +41,19 @@ class Code:
                 state = {k: v for k, v in sorted(vars(module).items()) if k[0] != "_" and k != "training"}
                 structure.append((path, type(module).__name__, [i for i in state.items() if _plain(i)]))
                 self._add([type(module), *filter(callable, state.values())], "")
-            self._note(f"{name or type(thing).__name__}, its modules", repr(structure).encode())
+            self._note(f"{name or type(thing).__name__}, its modules", repr(structure))
             if name:  # a loss's weights belong to it, while a network's statistics come and go
                 self._add(dict(thing.named_buffers()), name)
         elif isinstance(thing, dict):
             for key, value in thing.items():
                 self._add(value, f"{name}[{key!r}]")
         elif name and _plain(thing):
-            self._note(name, repr(thing).encode())
+            self._note(name, repr(thing))
         elif isinstance(thing, list | tuple | set | frozenset):
             self._add(dict(enumerate(thing)), name)
         elif isinstance(thing, torch.Tensor | np.ndarray):  # rounded: another machine adds up differently
             values = torch.as_tensor(thing).detach().cpu().double().flatten().tolist()
-            self._note(name, repr([f"{value:.4g}" for value in values]).encode())
+            self._note(name, repr([f"{value:.4g}" for value in values]))
         elif isinstance(thing, functools.partial):
             self._add([thing.func, thing.args, thing.keywords], name)
         elif isinstance(thing, types.MethodType):
@@ -99,14 +99,14 @@ class Code:
                 holder = scope[node.value.id]
                 if holder is owner or isinstance(holder, types.ModuleType):
                     self._add(getattr(holder, node.attr, None), f"{name}: {node.value.id}.{node.attr}")
-        self._note(name, ast.unparse(tree).encode())
+        self._note(name, ast.unparse(tree))
 
     def _is_new(self, *things):
         key = tuple(map(id, things))
         return key not in self._seen and not self._seen.add(key)
 
     def _note(self, name, content):
-        self.parts[name] = hashlib.sha256(content).hexdigest()[:8]
+        self.parts[name] = hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
 def _plain(thing):
