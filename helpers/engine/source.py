@@ -57,7 +57,7 @@ class Code:
         elif isinstance(thing, functools.partial):
             self._add([thing.func, thing.args, thing.keywords], name)
         elif isinstance(thing, types.MethodType):
-            self._add_function(thing.__func__, thing.__self__)
+            self._add_function(inspect.unwrap(thing.__func__), thing.__self__)
             if isinstance(thing.__self__, torch.nn.Module):
                 self._add(thing.__self__, name)
         elif isinstance(thing, types.FunctionType):
