@@ -12,6 +12,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what PIL's convert("L") uses
 _RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 _XYZ_TO_RGB = tuple(map(tuple, torch.linalg.inv(torch.tensor(_RGB_TO_XYZ, dtype=torch.float64)).tolist()))
 _WHITE = (0.95047, 1.0, 1.08883)  # D65, 2° observer
+REACH = 128  # largest a and b
 
 
 def to_float(images):
@@ -58,34 +59,34 @@ class ColourClasses(nn.Module):
     """Colours as classes (Zhang et al., 2016, arXiv:1603.08511): cells of the ab plane that sRGB can reach.
 
     A network that names a *probability* for each cell may answer "grey-green or red" where one that
-    gives a single colour must answer with their brownish mean.
-
-    Args:
-        step: side of a cell in Lab units; the paper's is 10.
+    gives a single colour must answer with their brownish mean. As in the paper, a pixel's truth is spread
+    over its 5 nearest cells, and rare colours count more. Unlike there, cells are those that hold a colour of
+    the sRGB cube (259 of 10 × 10; the paper counts 313), ab values are looked up on a grid of whole numbers,
+    and the network answers at full size, the paper's at a quarter.
 
     Attributes:
-        centres: (num_classes, 2), the ab value of each cell.
-        weights: (num_classes,), the loss weight of each cell; ones until ``rebalance`` has seen data.
+        centres: (Q, 2), the ab value of each cell.
+        weights: (Q,), the loss weight of each cell; ones until ``rebalance`` has seen data.
     """
 
-    def __init__(self, step=10.0):
+    def __init__(self, step=10.0, near=5, sigma=5.0):
         super().__init__()
-        self.step, self.reach = step, 128 // int(step) + 1
         levels = torch.linspace(0, 1, 33)
         cube = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, -1, 1)
         cells = (rgb_to_lab(cube)[0, 1:, :, 0].T / step).round().long()  # (33³, 2)
         centres = torch.unique(cells, dim=0).float() * step
-        axis = torch.arange(-self.reach, self.reach + 1).float() * step
-        nearest = torch.cdist(torch.cartesian_prod(axis, axis), centres).argmin(1).view(len(axis), -1)
+        axis = torch.arange(-REACH, REACH + 1.0)
+        far, nearest = torch.cdist(torch.cartesian_prod(axis, axis), centres).topk(near, largest=False)
+        self.sigma = sigma
         self.register_buffer("centres", centres)
-        self.register_buffer("nearest", nearest)  # the class of each cell, also of those that sRGB lacks
+        self.register_buffer("nearest", nearest.view(len(axis), len(axis), near))  # of each whole (a, b)
+        self.register_buffer("shares", torch.softmax(-(far**2) / (2 * sigma**2), 1).view_as(self.nearest))
         self.register_buffer("weights", torch.ones(len(centres)))
 
     def encode(self, rgb):
-        """(N, 3, H, W) RGB in [0, 1] -> (N, H, W) class of each pixel's colour."""
-        cells = (rgb_to_lab(rgb)[:, 1:] / self.step).round().long() + self.reach
-        a, b = cells.clamp(0, 2 * self.reach).unbind(1)
-        return self.nearest[a, b]
+        """(N, 3, H, W) RGB in [0, 1] -> each pixel's 5 nearest classes and their shares, (N, H, W, 5)."""
+        a, b = (rgb_to_lab(rgb)[:, 1:].round().long() + REACH).clamp(0, 2 * REACH).unbind(1)
+        return self.nearest[a, b], self.shares[a, b]
 
     def decode(self, logits, grey, temperature=0.38):
         """The annealed mean of the predicted colours on the input's lightness: (N, 3, H, W) RGB in [0, 1]."""
@@ -94,10 +95,16 @@ class ColourClasses(nn.Module):
         lightness = rgb_to_lab(grey.expand(-1, 3, -1, -1))[:, :1]
         return lab_to_rgb(torch.cat([lightness, ab], 1))
 
-    def rebalance(self, rgb, uniform=0.5):
-        """Weigh rare colours up, as the paper's equation 4: 1 / ((1 − λ)·p + λ/Q), mean weight 1."""
-        count = torch.bincount(self.encode(rgb).flatten(), minlength=len(self.centres)).double()
-        share = count / count.sum()
+    def rebalance(self, batches, uniform=0.5):
+        """Weigh rare colours up, as the paper's equation 4: 1 / ((1 − λ)·p + λ/Q), mean weight 1.
+
+        p are the shares of the cells in all ``batches`` (N, 3, H, W), smoothed by a Gaussian of ``sigma``.
+        """
+        count = torch.zeros(len(self.centres), dtype=torch.float64)
+        for rgb in batches:
+            count += torch.bincount(self.encode(rgb)[0][..., 0].flatten(), minlength=len(count))
+        kernel = torch.exp(-(torch.cdist(self.centres, self.centres) ** 2) / (2 * self.sigma**2)).double()
+        share = (kernel / kernel.sum(0)) @ (count / count.sum())
         weights = 1 / ((1 - uniform) * share + uniform / len(share))
         self.weights.copy_((weights / (share * weights).sum()).float())
         return self

@@ -151,7 +151,7 @@ def learning_curves(histories, metric):
 def spoken(score):
     """What a score is called where people read it: "mean_iou" -> "mean IoU"."""
     names = {"psnr": "PSNR (dB)", "ssim": "SSIM", "ciede2000": "CIEDE2000"}
-    names |= {name: f"{name} / truth" for name in ("colourfulness", "sharpness")}
+    names |= {"colourfulness": "colourfulness / truth", "gradient_energy": "gradient energy / truth"}
     return names.get(score, score.replace("_", " ").replace("iou", "IoU"))
 
 
@@ -212,11 +212,11 @@ def confused_pairs(matrix, classes, count=8):
 
 @styled
 def sharpness_and_colour(points, title=None):
-    """Where each variant stands: ``points`` maps a name to (sharpness / truth, ab error)."""
-    figure, axis = plt.subplots(figsize=(6.2, 2.8))
+    """Where each variant stands: ``points`` maps a name to (gradient energy / truth, ab error)."""
+    figure, axis = plt.subplots(figsize=(6.2, max(2.8, 0.5 + 0.22 * len(points))))
     for i, (name, (x, y)) in enumerate(points.items()):
         axis.plot(x, y, "os^D"[i // 7 % 4], color=COLOURS[i], ms=7, ls="", label=name, alpha=0.85)
-    axis.set(xlabel="sharpness / truth (1 is as sharp)", ylabel="ab error (0 is the right colour)")
+    axis.set(xlabel="gradient energy / truth (1 is as sharp)", ylabel="ab error (0 is the right colour)")
     axis.margins(0.1)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axis.set_title(title)

@@ -9,6 +9,16 @@ def class_cross_entropy(logits, target, *, weight=None, label_smoothing=0.0):
     return F.cross_entropy(logits, target.long(), weight=weight, label_smoothing=label_smoothing)
 
 
+def soft_cross_entropy(logits, classes, shares, weight):
+    """Cross-entropy against targets spread over K classes each, as Zhang et al. (2016) train colours.
+
+    ``logits`` (N, C, H, W); ``classes`` and their ``shares``, nearest first, (N, H, W, K); ``weight`` (C,) of
+    the nearest class. The mean over pixels is not divided by the weights of a batch.
+    """
+    wanted = torch.log_softmax(logits, 1).gather(1, classes.movedim(-1, 1))
+    return -(weight[classes[..., 0]] * (shares.movedim(-1, 1) * wanted).sum(1)).mean()
+
+
 def channel_cross_entropy(logits, rgb):
     """Binary cross-entropy of each colour channel; ``logits`` and ``rgb`` in [0, 1] are (N, 3, H, W).
 

@@ -1,11 +1,16 @@
 """Numbers from predictions: accuracy and IoU, picture quality, and how sure a mean over a test set is."""
 
+import math
 import warnings
 
 import numpy as np
 import torch
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
+
+from helpers.colour import rgb_to_grey
+
+Z = 1.96  # the normal distribution's 95 %
 
 
 class ConfusionMatrix:
@@ -58,7 +63,7 @@ class ConfusionMatrix:
 
     @property
     def mean_iou(self):
-        """Mean of ``iou`` over the classes that occur, the counts summed over all images first."""
+        """Mean of ``iou`` over the classes that occur in truth or prediction, counts summed first."""
         return float(self.iou.nanmean())
 
 
@@ -80,38 +85,59 @@ def per_image_confusion(predictions, targets, num_classes, keep=None):
     return np.stack(counts).reshape(-1, num_classes, num_classes)
 
 
-def border_band(target, distance=2):
-    """Pixels within ``distance`` of another class, where crispness shows: (N, H, W) ids -> (N, H, W) bool."""
+def border_band(target, share=0.015):
+    """Pixels near another class, where crispness shows: (N, H, W) ids -> (N, H, W) bool.
+
+    Near is within ``share`` of the picture's diagonal (at least 1 pixel), so that the band means the same
+    at every size: the habit of Boundary IoU (Cheng et al., 2021).
+    """
     ids = torch.from_numpy(np.asarray(target).astype(np.float32))[:, None]
+    distance = max(1, round(share * math.hypot(*ids.shape[2:])))
     size = 2 * distance + 1
     highest = torch.nn.functional.max_pool2d(ids, size, 1, distance)
     lowest = -torch.nn.functional.max_pool2d(-ids, size, 1, distance)
     return (highest != lowest)[:, 0].numpy()
 
 
-def bootstrap(per_image, statistic=None, *, resamples=1000, seed=0):
-    """95 % interval of a statistic over test images, by drawing the test set anew with replacement.
+def bootstrap(values, statistic=None, *, groups=None, resamples=1000, seed=0):
+    """95 % interval of a statistic over test images and, of several trainings, over their seeds.
+
+    What is drawn anew with replacement are *units*: pictures, or groups of pictures that are no independent
+    evidence, such as two views of one scene. Two or three seeds drawn anew would tell too little about the
+    next one: their mean gets an error of Student's t with S − 1 degrees of freedom instead. A share of 0 or 1
+    over pictures that are right or wrong, where nothing can be drawn that differs, gets Wilson's bound.
 
     Args:
-        per_image: (N, ...) one value, or one confusion matrix, per test image.
-        statistic: from *means* over drawn test sets (R, ...) to (R,) or (R, C) numbers; default: the mean.
+        values: (S, N, ...) for S seeds one value, or one confusion matrix, per test image.
+        statistic: from *means* over drawn test sets (R, S, ...) to (R, S) or (R, S, C); default: the mean.
+        groups: (N,) the unit of each image; default: every image is one.
 
     Returns:
-        (value on the real test set, lower bound, upper bound), floats or, of (R, C), an array (C, 3).
+        (value, the mean over seeds; lower bound; upper bound), floats or, of (R, S, C), an array (C, 3).
     """
-    per_image = np.asarray(per_image, dtype=np.float64)
-    statistic = statistic or (lambda mean: mean)
-    n = len(per_image)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n  # (R, N)
-    values = statistic(np.tensordot(drawn, per_image, 1))
+    values, statistic = np.asarray(values, dtype=np.float64), statistic or (lambda mean: mean)
+    seeds, n = values.shape[:2]
+    _, unit = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)
+    units, random = unit.max() + 1, np.random.default_rng(seed)
+    drawn = random.multinomial(units, np.full(units, 1 / units), size=resamples)[:, unit]  # (R, N)
+    means = np.tensordot(drawn / drawn.sum(1, keepdims=True), values, (1, 1))  # (R, S, ...)
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a class that never occurs: nan
-        low, high = np.nanpercentile(values, [2.5, 97.5], axis=0)
-    value = statistic(per_image.mean(0, keepdims=True))[0]
-    return np.stack([value, low, high], -1) if np.ndim(value) else (float(value), float(low), float(high))
+        each, spread = statistic(values.mean(1)[None])[0], 0.0  # (S,) or (S, C)
+        if seeds > 1:
+            error = random.standard_t(seeds - 1, resamples).reshape(-1, *[1] * (each.ndim - 1))
+            spread = error * each.std(0, ddof=1) / math.sqrt(seeds)
+        low, high = np.nanpercentile(statistic(means).mean(1) + spread, [2.5, 97.5], axis=0)
+    value = each.mean(0)
+    if np.ndim(value):
+        return np.stack([value, low, high], -1)
+    if value in (0, 1) and values.shape == (seeds, n) and np.isin(values, (0, 1)).all():
+        beyond = Z**2 / (units + Z**2)
+        low, high = max(0, value - beyond), min(1, value + beyond)
+    return float(value), float(low), float(high)
 
 
 def mean_iou_of(matrices):
-    """Mean IoU over the classes that occur, of summed or averaged matrices (..., C, C) -> (...)."""
+    """Mean IoU over the classes that occur in truth or prediction, of matrices (..., C, C) -> (...)."""
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # no class at all: nan
         return np.nanmean(iou_of(matrices), -1)
 
@@ -148,10 +174,14 @@ def colourfulness(rgb):
     return spread + 0.3 * opponents.mean(-1).norm(dim=0)
 
 
-def sharpness(prediction, truth):
-    """Mean squared difference of neighbouring pixels / the truth's: below 1 blurred. (N, 3, H, W) -> (N,)."""
+def gradient_energy(prediction, truth):
+    """Mean squared difference of neighbouring pixels' luma / the truth's: (N, 3, H, W) in [0, 1] -> (N,).
+
+    Below 1 is blurred; above 1 may be sharper, or noise.
+    """
     across, down = (
-        [x.diff(dim=d).square().flatten(1).mean(1) for x in (prediction, truth)] for d in (-1, -2)
+        [rgb_to_grey(x).diff(dim=d).square().flatten(1).mean(1) for x in (prediction, truth)]
+        for d in (-1, -2)
     )
     return (across[0] + down[0]) / (across[1] + down[1]).clamp(min=1e-10)
 
@@ -159,13 +189,18 @@ def sharpness(prediction, truth):
 def colour_scores(prediction, truth):
     """Every score of coloured pictures: two (N, 3, H, W) in [0, 1] -> dict of (N,) arrays.
 
-    ``psnr`` in dB, ``ssim`` as the mean over R, G and B, ``ciede2000`` and ``ab_error`` (colour alone, Lab
-    units) as means over pixels, ``colourfulness`` and ``sharpness`` relative to the truth.
+    ``psnr`` in dB; ``ssim`` with its paper's window, but as the mean over R, G and B; ``ciede2000`` and
+    ``ab_error`` (colour alone, Lab units) as means over pixels; ``colourfulness`` and ``gradient_energy`` (of
+    luma) relative to the truth.
     """
     relative = colourfulness(prediction) / colourfulness(truth).clamp(min=1e-6)
-    scores = {"psnr": psnr(prediction, truth), "sharpness": sharpness(prediction, truth)}
+    scores = {"psnr": psnr(prediction, truth), "gradient_energy": gradient_energy(prediction, truth)}
     scores = {name: values.cpu().numpy() for name, values in (scores | {"colourfulness": relative}).items()}
-    wang = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}  # SSIM's own paper, 2004
+    wang = {
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+    }  # SSIM's own paper, 2004
     rows = []
     for one, other in zip(*(x.permute(0, 2, 3, 1).cpu().numpy() for x in (prediction, truth)), strict=True):
         lab, true_lab = rgb2lab(one), rgb2lab(other)

@@ -92,7 +92,7 @@ PRESETS = {
         ),
         Preset(  # the default: embedded data, two CPU cores, ten minutes
             "quick", "synthetic",
-            Settings(size=(64, 64), width=32, epochs=20, batch_size=16, lr=1e-3, augment=0.3, **LINEAR),
+            Settings(size=(64, 64), width=32, epochs=12, batch_size=16, lr=1e-3, augment=0.3, **LINEAR),
             Settings(size=(72, 96), width=16, fcn_width=32, epochs=8, batch_size=4, lr=4e-3, **LINEAR),
             Settings(size=(64, 96), width=12, epochs=5, batch_size=4, lr=2e-3, limit=220, **RGB, **LINEAR),
         ),

@@ -7,17 +7,34 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from helpers import ROOT
 from helpers.figures import STYLE, spoken
 from helpers.metrics import bootstrap, mean_iou_of
 
-COLUMNS = ["task", "data", "network", "score", "value", "low", "high", "reported"]
+COLUMNS = ["task", "data", "network", "score", "value", "low", "high", "seeds", "units", "reported"]
+FEW = 10  # units: an interval drawn from fewer is too narrow
 REPORTED = {  # the report's own numbers; of colours it has pictures only
     ("classification", "residual"): {"accuracy": 0.90, "loss": 0.0656},
-    ("segmentation", "FCN"): {"mean_iou": 0.458},
+    ("segmentation", "FCN-32s"): {"mean_iou": 0.458},
     ("segmentation", "U-Net"): {"mean_iou": 0.478},
     ("colorization", "U-Net"): {},
     ("colorization", "no skips"): {},
 }
+
+
+def report_folder(preset, seeds=1, **sources):
+    """``reports/<preset>/``, and for each data set of one's own or more seeds another one.
+
+    >>> report_folder("quick", 3, streets="~/camvid").name
+    'quick-streets-camvid-seeds3'
+    """
+    given = {
+        name: Path(source).expanduser().resolve().name.split(".")[0]
+        for name, source in sources.items()
+        if source
+    }
+    own = [f"{name}-{folder}" for name, folder in given.items() if folder != "synthetic"]
+    return ROOT / "reports" / "-".join([preset, *own, *[f"seeds{seeds}"] * (seeds > 1)])
 
 
 class Results:
@@ -26,32 +43,60 @@ class Results:
     Args:
         folder: gets ``figures/`` and ``results.csv``, ``.json`` and ``.tex``; a task replaces its older rows.
         data: the ``DataSet`` that the scores come from; its label stands in every row.
+        chosen: the preset that the networks are trained by.
+        seeds: how often each network is trained.
+
+    Raises ValueError where ``folder`` holds scores of this task on other data.
     """
 
-    def __init__(self, folder, task, data):
+    def __init__(self, folder, task, data, chosen, seeds=1):
         self.folder, self.task, self.data = Path(folder), task, data
-        self.rows, self.pictures = {}, {}  # of (network, score): a row; one value per test picture
+        self.chosen, self.seeds = chosen, seeds
+        self.rows, self.pictures = {}, {}  # of (network, score): a row; values, statistic, pictures kept
+        others = {row["data"] for row in self._saved() if row["task"] == task} - {data.label}
+        if others:
+            found = f"{self.folder} holds {task} scores on {', '.join(others)}"
+            raise ValueError(f"{found}, not on {data.label}: give another folder as OUT, or move that one")
 
-    def measure(self, network, **scores):
-        """Add mean scores with intervals, from one value per test picture, (N,): of confusion matrices
-        (N, C, C) the mean IoU, of a pair (values, statistic) what ``bootstrap`` makes of the two.
+    def _saved(self):
+        path = self.folder / "results.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+    def measure(self, network, *, seeds=None, keep=None, **scores):
+        """Add mean scores with intervals, from one value per seed and test picture, (S, N): of confusion
+        matrices (S, N, C, C) the mean IoU, of a pair (values, statistic) what ``bootstrap`` makes of the two.
+
+        ``keep`` (N,) bool says which pictures count; ``seeds=0``, with S = 1, that no network is trained.
         """
+        seeds, keep = self.seeds if seeds is None else seeds, slice(None) if keep is None else keep
         for score, values in scores.items():
-            if not isinstance(values, tuple):
-                values = values, mean_iou_of if np.ndim(values) == 3 else None
-            self.pictures[network, score] = values
-            self._add(network, score, *bootstrap(*values))
+            values, statistic = values if isinstance(values, tuple) else (values, None)
+            values = np.asarray(values)[:, keep]
+            if len(values) != max(seeds, 1):
+                raise ValueError(f"{network}, {score}: values of {len(values)} seeds, but there are {seeds}")
+            statistic = statistic or (mean_iou_of if values.ndim == 4 else None)
+            self.pictures[network, score] = values, statistic, keep
+            interval = bootstrap(values, statistic, groups=self.data.test.groups[keep])
+            self._add(network, score, interval, seeds, keep)
 
     def difference(self, one, other, *scores):
         """Add how far ``one`` is above ``other``, both on the same drawn test sets; a table of it."""
         name = f"{one} − {other}"
         for score in scores:
-            (values, statistic), (others, _) = self.pictures[one, score], self.pictures[other, score]
-            pairs, f = np.stack([values, others], 1), statistic or (lambda mean: mean)
-            self._add(name, score, *bootstrap(pairs, lambda m, f=f: f(m[:, 0]) - f(m[:, 1])))
+            (values, statistic, keep), (others, _, _) = self.pictures[one, score], self.pictures[other, score]
+            f = statistic or (lambda mean: mean)
+
+            def apart(means, f=f):
+                return f(means[:, :, 0]) - f(means[:, :, 1])
+
+            pairs = np.stack(np.broadcast_arrays(values, others), 2)
+            self._add(
+                name, score, bootstrap(pairs, apart, groups=self.data.test.groups[keep]), self.seeds, keep
+            )
         verdicts = {True: "zero is inside: no difference shown", False: "clear of zero"}
         inside = [verdicts[self[name, score][1] <= 0 <= self[name, score][2]] for score in scores]
-        return self.table(name)[[spoken(score) for score in scores]].T.assign(interval=inside)
+        shown = self.table(name)
+        return shown[[spoken(score) for score in scores]].T.assign(interval=inside, evidence=self.evidence())
 
     def __getitem__(self, key):
         """(value, low, high) of (network, score)."""
@@ -62,17 +107,24 @@ class Results:
         measured = [n for n, s in self.pictures if s == score and (not networks or n in networks)]
         return {network: self[network, score] for network in measured}
 
-    def _add(self, network, score, value, low, high):
-        reported = None if self.data.synthetic else REPORTED.get((self.task, network), {}).get(score)
-        place = self.task, self.data.label, network, score
-        self.rows[network, score] = [*place, value, low, high, reported]
+    def evidence(self, seeds=None, keep=slice(None)):
+        """What an interval rests on: "3 seeds, 29 scenes"; of a baseline the latter alone."""
+        seeds = self.seeds if seeds is None else seeds
+        count, unit = len(np.unique(self.data.test.groups[keep])), self.data.test.unit
+        return joined(seeds, f"{count} {unit}{' (too few for a safe interval)' * (count < FEW)}")
+
+    def _add(self, network, score, interval, seeds, keep):
+        comparable = not self.data.synthetic and self.chosen.name in ("report", "best")
+        reported = REPORTED.get((self.task, network), {}).get(score) if comparable else None
+        place, units = (self.task, self.data.label, network, score), self.evidence(0, keep)
+        self.rows[network, score] = [*place, *interval, seeds, units, reported]
 
     def figure(self, figure, name):
         """Save ``figure`` as PDF (the same bytes every time) and PNG (300 dpi), and return it to be shown."""
         place = self.folder / "figures"
         place.mkdir(parents=True, exist_ok=True)
-        if self.data.synthetic:
-            figure.text(0.995, -0.005, "drawn data", ha="right", va="top", fontsize=7, color="#777777")
+        notes = ["drawn data"] * self.data.synthetic + [self.evidence()] * bool(self.pictures)
+        figure.text(0.995, -0.005, "; ".join(notes), ha="right", va="top", fontsize=7, color="#777777")
         with plt.style.context(STYLE):  # holds the resolution and the kind of fonts, too
             figure.savefig(place / f"{name}.pdf", metadata={"CreationDate": None})
             figure.savefig(place / f"{name}.png", metadata={"Software": None})
@@ -84,30 +136,32 @@ class Results:
         frame = pd.DataFrame(rows, columns=COLUMNS)
         frame["cell"] = [show(row.value, row.low, row.high) for row in frame.itertuples()]
         wide = frame.pivot(index="network", columns="score", values="cell").fillna("")
-        wide = wide.loc[frame.network.unique(), frame.score.unique()]
-        return wide.rename(columns=spoken).rename_axis(index=None, columns=None)
+        wide = wide.loc[frame.network.unique(), frame.score.unique()].rename(columns=spoken)
+        evidence = {row.network: joined(row.seeds, row.units) for row in frame.itertuples()}
+        return wide.assign(evidence=pd.Series(evidence)).rename_axis(index=None, columns=None)
 
     def beside_report(self):
-        """Our scores beside the report's where the data is real; otherwise a sentence that says why not."""
+        """Our scores beside the report's, of the presets that train by its settings or to beat it, on real
+        data; otherwise a sentence that says why not."""
         mine = {network: scores for (task, network), scores in REPORTED.items() if task == self.task}
         said = [f"{spoken(k)} {v} ({n})" for n, scores in mine.items() for k, v in scores.items()]
         report = ", ".join(said) or 'pictures only: realistic with skips, "extremely blurred" without'
-        if not self.data.synthetic:
-            print(f"The report: {report}. Ours, on {self.data.label}; splits and sizes may differ:")
+        name, epochs = self.chosen.name, getattr(self.chosen, self.task).epochs
+        trained = f"the {name!r} preset's {epochs} epochs"
+        if not self.data.synthetic and name in ("report", "best"):
+            print(f"The report: {report}. Ours, {trained} on {self.data.label}; splits and sizes may differ:")
             return self.table(*mine)
-        print(f"Not comparable: these scores come from {self.data.label}, the report's from photographs:")
-        print(f"{report}. Drawn data shows the mechanism; photographs decide.")
-        print("Give the real set's folder at the top of the notebook to see both here.")
+        print(f"Not comparable: these scores come from {trained} on {self.data.label}, the report's from")
+        print(f"a full training on photographs: {report}.")
+        print('PRESET = "report" or "best" and the real set\'s folder at the top show both here.')
 
     def save(self):
         """Write all tasks' rows to the three files, each replaced in one step; returns this task's table."""
-        path = self.folder / "results.json"
-        old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         mine = [dict(zip(COLUMNS, row, strict=True)) for row in self.rows.values()]
-        rows = [row for row in old if row["task"] != self.task] + mine
+        rows = [row for row in self._saved() if row["task"] != self.task] + mine
         rows.sort(key=lambda row: row["task"])
         frame = pd.DataFrame(rows, columns=COLUMNS)
-        latex = frame.drop(columns=["low", "high"])
+        latex = frame.drop(columns=["low", "high"]).dropna(axis="columns", how="all")
         latex["value"] = [show(row.value, row.low, row.high) for row in frame.itertuples()]
         self.folder.mkdir(parents=True, exist_ok=True)
         for suffix, text in {
@@ -119,6 +173,10 @@ class Results:
             beside.write_text(text, encoding="utf-8")
             beside.replace(self.folder / f"results.{suffix}")
         return self.table()
+
+
+def joined(seeds, units):
+    return f"{seeds} seed{'s' * (seeds > 1)}, {units}" if seeds else units
 
 
 def show(value, low=None, high=None):

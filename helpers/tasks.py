@@ -3,6 +3,9 @@
 Each class has the same names, which is all that training and figures know of a task.
 """
 
+from copy import copy
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -41,6 +44,12 @@ class Classification:
         if settings.loss not in cls.known_losses:
             known = ", ".join(cls.known_losses)
             raise ValueError(f"no loss {settings.loss!r} for {cls.name}: choose one of {known}")
+
+    def seeded(self, more):
+        """This task with a seed that is higher by ``more``: other first weights, order and views."""
+        other = copy(self)
+        other.settings = replace(self.settings, seed=self.settings.seed + more)
+        return other
 
     def inputs(self, images, target):
         """Pictures in [0, 1] and their labels -> (what the network sees, what its output is compared to)."""
@@ -96,8 +105,8 @@ class Colorization(Classification):
         self.colours, self.outputs = None, 3
         if settings.loss == "colour_classes":
             self.colours = ColourClasses()
-            images, _ = data.train[:: -(-len(data.train) // 200)]
-            self.colours.rebalance(to_float(images))
+            batches = np.array_split(np.arange(len(data.train)), -(-len(data.train) // 64))
+            self.colours.rebalance(to_float(data.train[rows][0]) for rows in batches)
             self.outputs = len(self.colours.centres)
         else:
             self.compare = getattr(losses, settings.loss)
@@ -110,7 +119,7 @@ class Colorization(Classification):
         if self.colours is None:
             return self.compare(logits, rgb)
         colours = self.colours.to(logits.device)
-        return losses.class_cross_entropy(logits, colours.encode(rgb), weight=colours.weights)
+        return losses.soft_cross_entropy(logits, *colours.encode(rgb), colours.weights)
 
     def scores(self):
         return MeanPSNR()
@@ -125,9 +134,12 @@ TASKS = {task.name: task for task in (Classification, Segmentation, Colorization
 
 
 def build(task, network):
-    """A freshly initialised network of that name, the same for the same ``task.settings.seed``."""
-    if network not in task.networks:
+    """A freshly initialised network of that name, the same for the same ``task.settings.seed``.
+
+    ``network`` may also be a function of the task that makes one, like those in ``task.networks``.
+    """
+    if not callable(network) and network not in task.networks:
         raise ValueError(f"no network {network!r} for {task.name}: choose one of {', '.join(task.networks)}")
     with torch.random.fork_rng():
         torch.manual_seed(task.settings.seed)
-        return task.networks[network](task)
+        return (network if callable(network) else task.networks[network])(task)

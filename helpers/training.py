@@ -44,7 +44,7 @@ def fit(model, task, data, *, folder=None, mirror=None, log=print):
         RuntimeError: code was edited after it was imported.
     """
     settings = task.settings
-    train = data.train.subset(settings.limit, settings.seed)
+    train = data.train.subset(settings.limit)  # the same pictures for every seed
     with Run(model, task, train, train_epoch, folder, mirror, log) as run:  # device, optimizer, last state
         yield from list(run.history)  # what an earlier call has finished
         for epoch in range(len(run.history), settings.epochs):

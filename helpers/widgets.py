@@ -7,7 +7,8 @@ import ipywidgets
 import torch
 from IPython.display import Markdown, display
 
-from helpers.figures import learning_curves
+from helpers.figures import learning_curves, spoken
+from helpers.tasks import build
 from helpers.training import fit
 
 HEADLESS = "COURSEWORK_HEADLESS"  # an environment variable that helpers.publishing sets for its kernels
@@ -35,15 +36,27 @@ class LiveCurves:
         self._shown.update(learning_curves({**self.beside, self.name: self.rows}, self.metric))
 
 
-def train(net, task, data, folder, *, name, beside=None):
-    """``fit`` with live curves, as in notebook 1, and all finished epochs kept in ``folder``; its rows.
+def train(task, network, data, folder, *, name, beside=None, seeds=1):
+    """Train a network once for each of ``seeds`` seeds, the first as in notebook 1, with live curves.
 
-    ``beside`` maps the names of networks trained before to their rows.
+    ``network`` is one of ``task.networks`` or a function like those; ``beside`` maps the names of networks
+    trained before to their rows. Returns the networks (``folder`` keeps their epochs), and the first's rows.
     """
-    curves = LiveCurves(task.metric, name, beside)
+    curves, net = LiveCurves(task.metric, name, beside), build(task, network)
     for row in fit(net, task, data, folder=folder):
         curves.update(row)
-    return curves.rows
+    return [net, *repeats(task, network, data, folder, name=name, seeds=range(1, seeds))], curves.rows
+
+
+def repeats(task, network, data, folder, *, name, seeds):
+    """Networks trained from each of ``seeds``, see ``task.seeded``, told in a line each."""
+    nets = []
+    for its in map(task.seeded, seeds):
+        nets.append(build(its, network))
+        *_, last = fit(nets[-1], its, data, folder=folder, log=lambda line: None)
+        told = f"{last['epoch']} epochs, validation {spoken(task.metric)} {last[task.metric]:.3f}"
+        print(f"{name}, seed {its.settings.seed}: {told}")
+    return nets
 
 
 def overfit(net, task, inputs, target, *, steps=31, lr=5e-3):

@@ -1,4 +1,5 @@
-"""Put the outputs of an executed run into the notebooks beside this file, and its pictures into gallery/.
+"""Put the outputs of an executed run into the notebooks beside this file, its pictures into gallery/, and
+the scores of one over several seeds into the README.
 
 ``python -m helpers run --store`` does it; only for those who change the notebooks.
 """
@@ -6,6 +7,8 @@
 import base64
 import hashlib
 import io
+import json
+from datetime import date
 from pathlib import Path
 
 import nbformat
@@ -14,6 +17,7 @@ from PIL import Image
 from helpers import ROOT
 from helpers.engine.files import written_beside
 from helpers.publishing.notebooks import NotebookFailed
+from helpers.results import joined, show
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 GALLERY = (  # what the README shows of reports/quick/figures
@@ -23,6 +27,13 @@ GALLERY = (  # what the README shows of reports/quick/figures
     "psnr_by_level",
     "red_mornings",
     "segmentation_comparison",
+)
+SUMMARY = (  # a line of the README's table each
+    ("birds: accuracy", "classification", "accuracy", "residual", "plain", "colour histogram"),
+    ("streets: mean IoU", "segmentation", "mean_iou", "U-Net", "U-Net, no skips", "nearest picture"),
+    ("… near borders", "segmentation", "border_mean_iou", "U-Net", "U-Net, no skips", "nearest picture"),
+    ("landscapes: PSNR (dB)", "colorization", "psnr", "U-Net", "no skips", "grey copy"),
+    ("… ab error", "colorization", "ab_error", "U-Net", "no skips", "mean colour by row and grey"),
 )
 
 
@@ -68,6 +79,26 @@ def clean(output):
             del data["image/png"]
             data["image/jpeg"] = base64.b64encode(file.getvalue()).decode()
     return output
+
+
+def store_summary(results, command):
+    """The README's table between its two marks, from ``results.json`` and the command that made it."""
+    rows = {(r["task"], r["network"], r["score"]): r for r in json.loads(results.read_text(encoding="utf-8"))}
+    lines = [
+        "| on drawn data | with skips | without | a baseline | with − without | evidence |",
+        "|---|---|---|---|---|---|",
+    ]
+    for what, task, score, one, other, baseline in SUMMARY:
+        cells = [rows[task, name, score] for name in (one, other, baseline, f"{one} − {other}")]
+        shown = [show(cell["value"], cell["low"], cell["high"]) for cell in cells]
+        shown[2] += f" ({baseline})"
+        lines.append(f"| {what} | {' | '.join(shown)} | {joined(cells[3]['seeds'], cells[3]['units'])} |")
+    made = f"Means over seeds with 95 % intervals over seeds and test units, by `{command}`, {date.today()}."
+    readme = ROOT / "README.md"
+    before, mark, rest = readme.read_text(encoding="utf-8").partition("<!-- summary -->\n")
+    _, end, after = rest.partition("<!-- end of summary -->\n")
+    with written_beside(readme) as beside:
+        beside.write_text(f"{before}{mark}{chr(10).join(lines)}\n\n{made}\n{end}{after}", encoding="utf-8")
 
 
 def store_gallery(figures):

@@ -10,10 +10,10 @@ import pytest
 
 # One thread for each of pytest's workers and what they start: threads that wait for each other's cores spin.
 os.environ["OMP_NUM_THREADS"] = "1"
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is started without
 
 from helpers.data.batches import ArrayDataset
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is started without
 REAL = Path(__file__).resolve().parents[2] / "shared" / "realdata"
 
 

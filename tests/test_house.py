@@ -44,14 +44,22 @@ def rooms(name):
 def test_the_surface_is_what_a_student_opens():
     assert {name.split("/")[-1] for name in SURFACE} == {
         *("resnet.py", "fcn.py", "unet.py", "metrics.py", "losses.py", "colour.py", "tasks.py", "presets.py"),
-        *("augment.py", "training.py", "figures.py", "architecture.py", "results.py", "widgets.py"),
+        *(
+            "augment.py",
+            "training.py",
+            "baselines.py",
+            "figures.py",
+            "architecture.py",
+            "results.py",
+            "widgets.py",
+        ),
     }
 
 
 def test_the_package_is_thin():
-    assert sum(LINES[name] for name in SURFACE) <= 1500
+    assert sum(LINES[name] for name in SURFACE) <= 1950
     assert LINES["training.py"] <= 130
-    assert sum(LINES.values()) <= 4521
+    assert sum(LINES.values()) <= 4800
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -75,4 +83,4 @@ def test_cells_are_short():
     cells = [c for path in NOTEBOOKS for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
     lines = sorted(len(cell.source.splitlines()) for cell in cells)
     assert lines[len(lines) // 2] <= 6 and lines[int(0.9 * len(lines))] <= 12 and lines[-1] <= 15
-    assert sum(lines) <= 601 - 125
+    assert sum(lines) <= 560

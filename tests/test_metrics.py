@@ -6,6 +6,7 @@ import torch
 import torchmetrics.classification
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from helpers import metrics
 from helpers.metrics import ConfusionMatrix
@@ -74,10 +75,10 @@ def test_pixels_left_out_count_nowhere():
 def test_an_interval_of_each_class_is_that_of_the_class_alone():
     prediction, target = pair(shape=(30, 8, 8), classes=CLASSES - 1)  # the last class never occurs
     matrices = metrics.per_image_confusion(prediction, target, CLASSES)
-    rows = metrics.bootstrap(matrices, metrics.iou_of)
+    rows = metrics.bootstrap(matrices[None], metrics.iou_of)
     assert rows.shape == (CLASSES, 3) and np.isnan(rows[-1]).all()
     for c in range(CLASSES - 1):
-        assert tuple(rows[c]) == metrics.bootstrap(matrices, lambda m, c=c: metrics.iou_of(m)[..., c])
+        assert tuple(rows[c]) == metrics.bootstrap(matrices[None], lambda m, c=c: metrics.iou_of(m)[..., c])
 
 
 def test_empty_updates_change_nothing_and_give_nan():
@@ -115,7 +116,7 @@ def test_per_image_confusions_add_up_to_the_whole():
 
 def test_bootstrap_interval_is_that_of_a_mean():
     values = np.random.default_rng(0).normal(3, 2, 400)
-    value, low, high = metrics.bootstrap(values)
+    value, low, high = metrics.bootstrap(values[None])
     assert value == pytest.approx(values.mean())
     np.testing.assert_allclose(
         [low, high], values.mean() + np.array([-1.96, 1.96]) * values.std() / 20, atol=0.03
@@ -125,15 +126,47 @@ def test_bootstrap_interval_is_that_of_a_mean():
 def test_bootstrap_of_mean_iou_is_exact_on_the_test_set_itself():
     prediction, target = pair(shape=(30, 8, 8))
     matrices = metrics.per_image_confusion(prediction, target, CLASSES)
-    value, low, high = metrics.bootstrap(matrices, metrics.mean_iou_of)
+    value, low, high = metrics.bootstrap(matrices[None], metrics.mean_iou_of)
     assert value == pytest.approx(ConfusionMatrix(CLASSES).update(prediction, target).mean_iou)
     assert low < value < high
 
 
-def test_border_band_is_where_another_class_is_near():
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_an_interval_over_seeds_and_units_covers_the_true_mean_as_often_as_it_says(seeds):
+    random, covered, repetitions = np.random.default_rng(seeds), 0, 400
+    for spread in (0.1, 1.0):  # of the seeds, beside that of the units
+        for repetition in range(repetitions // 2):
+            seed_effects = random.normal(0, spread * (seeds > 1), (seeds, 1))
+            values = seed_effects + random.normal(0, 1, (1, 40)) + random.normal(0, 0.5, (seeds, 40))
+            _, low, high = metrics.bootstrap(values, resamples=400, seed=repetition)
+            covered += low <= 0 <= high
+    assert 0.92 <= covered / repetitions <= 0.985  # 0.95 give or take three standard errors
+
+
+def test_groups_of_twins_give_the_interval_of_half_as_many_units():
+    values = np.random.default_rng(0).normal(size=(1, 50))
+    alone, twins = metrics.bootstrap(values), np.repeat(values, 2, 1)
+    assert metrics.bootstrap(twins, groups=np.repeat(np.arange(50), 2)) == pytest.approx(alone)
+    too_sure = metrics.bootstrap(twins)
+    assert too_sure[2] - too_sure[1] < 0.8 * (alone[2] - alone[1])
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_share_of_all_or_none_gets_wilsons_bound(right):
+    answers = np.full((1, 300), right)
+    low, high = binomtest(300 * right, 300).proportion_ci(method="wilson")
+    assert metrics.bootstrap(answers)[1:] == pytest.approx((low, high), abs=1e-3)
+    wider = metrics.bootstrap(answers, groups=np.arange(300) // 2)
+    assert wider[2] - wider[1] > 1.9 * (high - low)
+
+
+def test_border_band_is_where_another_class_is_near_and_grows_with_the_picture():
     target = torch.zeros(1, 9, 9, dtype=torch.uint8)
     target[:, :, 5:] = 3
-    assert metrics.border_band(target, 2)[0].any(0).tolist() == [False] * 3 + [True] * 4 + [False] * 2
+    near = metrics.border_band(target, 2 / (9 * 2**0.5))
+    assert near[0].any(0).tolist() == [False] * 3 + [True] * 4 + [False] * 2
+    large = target.repeat_interleave(20, 1).repeat_interleave(20, 2)
+    assert metrics.border_band(large).mean() == pytest.approx(2 * 0.015 * 2**0.5, rel=0.1)
 
 
 def pictures(seed=0):
@@ -165,7 +198,7 @@ def test_perfect_pictures_have_perfect_scores():
     _, truth = pictures()
     scores = {name: values.mean() for name, values in metrics.colour_scores(truth, truth).items()}
     assert scores == pytest.approx(
-        {"psnr": 100, "sharpness": 1, "colourfulness": 1, "ssim": 1, "ciede2000": 0, "ab_error": 0}
+        {"psnr": 100, "gradient_energy": 1, "colourfulness": 1, "ssim": 1, "ciede2000": 0, "ab_error": 0}
     )
 
 
@@ -178,9 +211,11 @@ def test_grey_has_no_colourfulness_and_its_value_is_hasler_and_suesstrunks():
     assert float(metrics.colourfulness(truth)[0]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_blur_lowers_sharpness_and_lightness_alone_moves_no_ab_error():
+def test_blur_lowers_the_gradient_energy_and_noise_raises_it_and_lightness_alone_moves_no_ab_error():
     _, truth = pictures()
     blurred = torch.nn.functional.avg_pool2d(truth, 3, 1, 1)
-    assert metrics.sharpness(blurred, truth).max() < 0.5
+    assert metrics.gradient_energy(blurred, truth).max() < 0.5
+    noise = torch.rand(truth.shape, generator=torch.Generator().manual_seed(0))
+    assert metrics.gradient_energy(blurred + noise, blurred).min() > 1
     scores = metrics.colour_scores(truth.mean(1, keepdim=True).expand_as(truth) * 0.5, truth * 0 + 0.5)
     assert scores["ab_error"].max() < 0.1 < scores["ciede2000"].min()

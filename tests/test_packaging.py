@@ -31,6 +31,7 @@ COLAB = {  # its image of 2026-08, which has no JupyterLab
     "numpy": "2.1.3",
     "matplotlib": "3.10.0",
     "scikit-image": "0.25.2",
+    "scikit-learn": "1.6.1",
     "ipywidgets": "7.7.1",
     "accelerate": "1.14.0",
     "kagglehub": "1.0.2",
@@ -79,8 +80,8 @@ def test_conda_gives_python_alone_and_the_rest_comes_from_the_other_two_files():
 
 
 def test_every_imported_package_is_a_requirement():
-    modules = {"PIL": "pillow", "skimage": "scikit-image", "imagehash": "ImageHash", "IPython": "ipykernel",
-               "nbformat": "nbconvert"}  # fmt: skip
+    modules = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn",
+               "imagehash": "ImageHash", "IPython": "ipykernel", "nbformat": "nbconvert"}  # fmt: skip
     known = {canonicalize_name(r.name) for r in map(Requirement, PROJECT["dependencies"])}
     for path in (ROOT / "helpers").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -12,20 +12,24 @@ from helpers import figures, widgets
 from helpers.architecture import architecture, shapes
 from helpers.metrics import bootstrap, iou_of, mean_iou_of
 from helpers.models import FCN, ResNet18, UNet
-from helpers.results import Results, show
+from helpers.presets import preset
+from helpers.results import Results, report_folder, show
 
-DRAWN = SimpleNamespace(synthetic=True, label="embedded drawn birds")
-REAL = SimpleNamespace(synthetic=False, label="birds of Downloads")
-
-
+PART = SimpleNamespace(groups=np.array([7, 7, 8, 9]), unit="scenes")
+DRAWN = SimpleNamespace(synthetic=True, label="embedded drawn birds", test=PART)
+REAL = SimpleNamespace(synthetic=False, label="birds of Downloads", test=PART)
 RIGHT = {"residual": [1, 1, 1, 0], "plain": [1, 0, 0, 0]}
 
 
-def filled(folder, task="classification", data=REAL, shift=0):
-    results = Results(folder, task, data)
+def filled(folder, task="classification", data=REAL, shift=0, chosen="report", seeds=1):
+    results = Results(folder, task, data, preset(chosen), seeds)
     for name, right in RIGHT.items():
-        results.measure(name, accuracy=np.array(right) + shift)
+        results.measure(name, accuracy=np.array([right] * seeds) + shift)
     return results
+
+
+def saved(folder):
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
 def test_results_are_the_same_in_csv_json_and_latex(tmp_path):
@@ -34,7 +38,8 @@ def test_results_are_the_same_in_csv_json_and_latex(tmp_path):
     frame = pd.read_csv(tmp_path / "results.csv")
     assert [r["value"] for r in rows] == frame.value.tolist() == [0.75, 0.25]
     latex = (tmp_path / "results.tex").read_text()
-    assert "0.750 [0.250, 1.000]" in latex and latex.count(r"\\") == 3
+    value, low, high = (rows[0][key] for key in ("value", "low", "high"))
+    assert show(value, low, high) in latex and latex.count(r"\\") == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results.csv", "results.json", "results.tex"]
 
 
@@ -48,28 +53,96 @@ def test_a_task_saved_again_replaces_its_own_rows_only(tmp_path):
 
 
 def test_drawn_scores_never_stand_beside_the_reports(tmp_path, capsys):
-    drawn, real = filled(tmp_path, data=DRAWN), filled(tmp_path, data=REAL)
+    drawn, real = filled(tmp_path / "drawn", data=DRAWN), filled(tmp_path / "real", data=REAL)
     assert drawn.beside_report() is None
     assert "Not comparable" in (said := capsys.readouterr().out) and "0.0656 (residual)" in said
-    drawn.save()
-    assert pd.read_csv(tmp_path / "results.csv").reported.isna().all()
+    assert drawn.save() is not None and all(row["reported"] is None for row in saved(tmp_path / "drawn"))
     real.save()
-    assert pd.read_csv(tmp_path / "results.csv").reported.tolist()[0] == 0.9
+    assert saved(tmp_path / "real")[0]["reported"] == 0.9
     assert list(real.beside_report().index) == ["residual"]
+    assert "the 'report' preset's 20 epochs on birds of Downloads" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("chosen", ["smoke", "quick"])
+def test_a_short_training_never_stands_beside_the_reports(tmp_path, chosen, capsys):
+    results = filled(tmp_path, chosen=chosen)
+    assert results.beside_report() is None
+    assert f"Not comparable: these scores come from the '{chosen}' preset's" in capsys.readouterr().out
+    results.save()
+    assert all(row["reported"] is None for row in saved(tmp_path))
+
+
+def test_a_table_never_holds_two_data_sets_of_one_task(tmp_path):
+    filled(tmp_path, data=DRAWN).save()
+    before = (tmp_path / "results.json").read_bytes()
+    with pytest.raises(
+        ValueError, match=r"holds classification scores on embedded drawn birds, not on birds"
+    ):
+        filled(tmp_path, data=REAL)
+    assert (tmp_path / "results.json").read_bytes() == before
+    filled(tmp_path, "segmentation", REAL).save()  # another task may have other data
+    assert len(saved(tmp_path)) == 4
+
+
+def test_reports_of_other_data_and_seeds_have_folders_of_their_own(tmp_path):
+    assert (
+        report_folder("quick").name == "quick" == report_folder("quick", birds="", streets="synthetic").name
+    )
+    assert report_folder("quick", streets="/data/camvid/").name == "quick-streets-camvid"
+    assert report_folder("best", 3, birds="b.tar.gz", streets=None).name == "best-birds-b-seeds3"
+
+
+def test_every_row_and_table_tells_its_seeds_and_units(tmp_path):
+    results = filled(tmp_path, seeds=2)
+    results.measure("chance", seeds=0, accuracy=np.full((1, 4), 0.5))
+    results.measure("residual, some", keep=np.array([True, True, False, False]), accuracy=np.ones((2, 4)))
+    results.difference("residual", "chance", "accuracy")
+    results.save()
+    evidence = {row["network"]: (row["seeds"], row["units"]) for row in saved(tmp_path)}
+    few = "(too few for a safe interval)"
+    assert evidence == {
+        "residual": (2, f"3 scenes {few}"), "plain": (2, f"3 scenes {few}"), "chance": (0, f"3 scenes {few}"),
+        "residual, some": (2, f"1 scenes {few}"), "residual − chance": (2, f"3 scenes {few}"),
+    }  # fmt: skip
+    assert results.table().loc["residual", "evidence"] == f"2 seeds, 3 scenes {few}"
+    assert results.table().loc["chance", "evidence"] == f"3 scenes {few}"
+    note = results.figure(figures.class_counts([3, 5, 4]), "f").texts[-1].get_text()
+    assert note == f"2 seeds, 3 scenes {few}"
+
+
+def test_scores_of_fewer_seeds_than_promised_are_refused(tmp_path):
+    results = Results(tmp_path, "classification", REAL, preset("quick"), seeds=3)
+    with pytest.raises(ValueError, match="plain, accuracy: values of 1 seeds, but there are 3"):
+        results.measure("plain", accuracy=np.ones((1, 4)))
+
+
+def test_an_interval_over_seeds_is_wider_where_seeds_disagree(tmp_path):
+    test = SimpleNamespace(groups=np.arange(200), unit="pictures")
+    data = SimpleNamespace(synthetic=True, label="x", test=test)
+    right = np.random.default_rng(0).random((3, 200)) < np.array([[0.5], [0.7], [0.9]])
+    widths = {}
+    for name, values in {"apart": right, "together": np.stack([right[1]] * 3)}.items():
+        results = Results(tmp_path, "classification", data, preset("quick"), seeds=3)
+        results.measure("net", accuracy=values)
+        value, low, high = results["net", "accuracy"]
+        widths[name] = high - low
+        assert value == pytest.approx(values.mean())
+    assert widths["apart"] > 4 * widths["together"]
 
 
 def test_differences_are_taken_picture_by_picture_with_the_scores_own_statistic(tmp_path):
     results = filled(tmp_path)
     table = results.difference("residual", "plain", "accuracy")
     gain = np.subtract(*RIGHT.values())
-    assert results["residual − plain", "accuracy"] == bootstrap(gain.astype(float))
+    expected = bootstrap(gain[None].astype(float), groups=PART.groups)
+    assert results["residual − plain", "accuracy"] == pytest.approx(expected)
     assert table.loc["accuracy", "interval"] == "zero is inside: no difference shown"
     assert list(results.intervals("accuracy")) == ["residual", "plain"]
-    matrices = np.random.default_rng(0).integers(1, 9, (2, 12, 3, 3))
+    matrices = np.random.default_rng(0).integers(1, 9, (2, 1, 4, 3, 3))
     for name, values in zip("ab", matrices, strict=True):
         results.measure(name, mean_iou=values, first=(values, lambda m: iou_of(m)[..., 0]))
     results.difference("a", "b", "mean_iou", "first")
-    apart = np.subtract(*(mean_iou_of(values.sum(0)) for values in matrices))
+    apart = np.subtract(*(mean_iou_of(values[0].sum(0)) for values in matrices))
     assert results["a − b", "mean_iou"][0] == pytest.approx(apart)
     assert results["a − b", "first"][0] == pytest.approx(results["a", "first"][0] - results["b", "first"][0])
 
@@ -78,10 +151,12 @@ def test_figures_say_that_data_is_drawn_and_their_pdf_is_the_same_every_time(tmp
     def draw():
         return figures.class_counts([3, 5, 4])
 
-    texts = [t.get_text() for t in Results(tmp_path / "a", "x", DRAWN).figure(draw(), "f").texts]
+    texts = [
+        t.get_text() for t in Results(tmp_path / "a", "x", DRAWN, preset("quick")).figure(draw(), "f").texts
+    ]
     assert "drawn data" in texts
-    assert not Results(tmp_path / "b", "x", REAL).figure(draw(), "f").texts
-    Results(tmp_path / "c", "x", DRAWN).figure(draw(), "f")
+    assert not Results(tmp_path / "b", "x", REAL, preset("quick")).figure(draw(), "f").texts[-1].get_text()
+    Results(tmp_path / "c", "x", DRAWN, preset("quick")).figure(draw(), "f")
     pdfs = [(tmp_path / x / "figures" / "f.pdf").read_bytes() for x in "abc"]
     assert pdfs[0] == pdfs[2] != pdfs[1] and b"/FontFile2" in pdfs[0]
     assert (tmp_path / "a" / "figures" / "f.png").stat().st_size > 1000

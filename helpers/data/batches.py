@@ -10,11 +10,14 @@ class ArrayDataset:
     (B, H, W). ``dataset[i]`` is one image and its target.
 
     All have N rows: ``images`` uint8 (N, H, W, 3), ``targets`` int64 (N,) or uint8 class ids (N, H, W), None
-    where the image is its own target, and ``names`` of files. ``rows`` are this split's; None: all.
+    where the image is its own target, ``names`` of files, and ``groups``, numbers: pictures of one number are
+    one piece of evidence, as two views of a scene are, called ``unit`` in the plural; None: each is one.
+    ``rows`` are this split's; None: all.
     """
 
-    def __init__(self, images, targets, names, rows=None):
-        self._all = images, targets, names
+    def __init__(self, images, targets, names, rows=None, groups=None, unit="pictures"):
+        self._all, self.unit = (images, targets, names), unit
+        self._groups = np.arange(len(images)) if groups is None else np.asarray(groups)
         self._rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -44,6 +47,11 @@ class ArrayDataset:
     def names(self) -> list[str]:
         return [self._all[2][row] for row in self._rows]
 
+    @property
+    def groups(self) -> np.ndarray:
+        """(len,) the number of each picture's group: what a bootstrap draws anew."""
+        return self._groups[self._rows]
+
     def _mine(self, array):
         together = len(self) and (np.diff(self._rows) == 1).all()
         return array[self._rows[0] : self._rows[-1] + 1] if together else array[self._rows]
@@ -53,4 +61,4 @@ class ArrayDataset:
         if n is None or n >= len(self):
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:n])
-        return ArrayDataset(*self._all, self._rows[chosen])
+        return ArrayDataset(*self._all, self._rows[chosen], self._groups, self.unit)

@@ -1,8 +1,8 @@
 """Decode a listing once into uint8 arrays on disk, and find them again.
 
 A cache folder holds images.npy (N, H, W, 3), masks.npy (N, H, W) for streets, and content.json: the rows of
-each split, a checksum of each row, and the inventory. Rows stand in the order of the listing; those of files
-that were left out stay empty.
+each split, a checksum and a group of each row, and the inventory. Rows stand in the order of the listing;
+those of files that were left out stay empty.
 """
 
 import json
@@ -24,7 +24,7 @@ from .decode import Decoder, checksum
 from .inventory import Inventory, take_stock
 from .listing import Listing
 
-VERSION = 2  # raise it when the same files would give other arrays
+VERSION = 3  # raise it when the same files would give other arrays
 CHECKED = 2**26  # bytes whose checksums are compared on opening; spread evenly over a larger cache
 
 
@@ -62,9 +62,10 @@ def build(listing: Listing, size: tuple, place: Path, skip_bad: bool) -> None:
             if bad > max(100, 0.1 * len(jobs)) and not skip_bad:
                 break  # so many that the rest cannot help
         masks = part / "masks.npy"  # opened for the call alone: Windows moves no folder with an open file
-        inventory, rows = take_stock(listing, told, np.load(masks, "r") if listing.read_mask else ())
+        inventory, rows, groups = take_stock(listing, told, np.load(masks, "r") if listing.read_mask else ())
         inventory.check(listing.root, skip_bad)
-        content = {"rows": rows, "checksums": [one.checksum for one in told], "inventory": vars(inventory)}
+        content = {"rows": rows, "groups": groups, "inventory": vars(inventory)}
+        content["checksums"] = [one.checksum for one in told]
         (part / "content.json").write_text(json.dumps(content))
 
 
@@ -90,5 +91,9 @@ def open_cache(listing: Listing, place: Path) -> tuple[dict, Inventory] | None:
         return None
     numbers = np.array([item.target for item in listing.items]) if listing.classes else None
     targets = arrays[1] if listing.read_mask else numbers
-    splits = {split: ArrayDataset(arrays[0], targets, names, rows) for split, rows in content["rows"].items()}
+    splits = {}
+    for split, rows in content["rows"].items():
+        groups = content["groups"]
+        alone = "pictures" if len({groups[row] for row in rows}) == len(rows) else "groups of near-duplicates"
+        splits[split] = ArrayDataset(arrays[0], targets, names, rows, groups, listing.unit or alone)
     return splits, inventory

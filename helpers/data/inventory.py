@@ -9,7 +9,7 @@ import numpy as np
 
 from .decode import Decoded
 from .listing import SPLITS, DataError, LeftOut, Listing, by_reason, sum_up
-from .similar import across
+from .similar import across, families
 
 MOST_BAD = 0.01  # a larger share of bad files is an error unless it is asked to skip them
 
@@ -62,8 +62,8 @@ class Inventory:
         return f"{table}\nshare of the pixels: {shares}" if shares else table
 
 
-def take_stock(listing: Listing, told: list[Decoded], masks: Sequence) -> tuple[Inventory, dict[str, list]]:
-    """The inventory of decoded files, and the rows of each split."""
+def take_stock(listing: Listing, told: list[Decoded], masks: Sequence) -> tuple[Inventory, dict, list[int]]:
+    """The inventory of decoded files, the rows of each split, and the group of each row."""
     rows = np.array([row for row, one in enumerate(told) if not one.fault], dtype=int)
     hashes = np.array([told[row].phash for row in rows], dtype=np.uint64)
     given = np.array([listing.items[row].split for row in rows], dtype=str)
@@ -76,4 +76,8 @@ def take_stock(listing: Listing, told: list[Decoded], masks: Sequence) -> tuple[
         *across(hashes, splits, [listing.items[row].image for row in rows]),
         listing.measure(masks[row] for row in rows) if listing.measure else {},
     )
-    return inventory, parts
+    groups = np.array([row if item.group is None else item.group for row, item in enumerate(listing.items)])
+    for split in SPLITS[1:] if listing.unit is None else ():  # nobody asks how sure a training part is
+        mine = splits == split
+        groups[rows[mine]] = rows[mine][families(hashes[mine])] if mine.any() else []
+    return inventory, parts, groups.tolist()

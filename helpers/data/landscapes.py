@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from .listing import SPLITS, STILLS, SUFFIXES, VIDEOS, DataError, Item, Listing, check_root, folders, walk
-from .similar import near_pairs
+from .similar import families
 
 WANTED = "landscape photos"
 
@@ -34,16 +34,10 @@ def unfit(image: Image.Image) -> str | None:
 
 def split_photos(hashes: np.ndarray, seed: int = 0) -> np.ndarray:
     """Draw 80/10/10 by chance; photos that are near-duplicates of each other go to the same side."""
-    from scipy.sparse import coo_array  # here, so that decoding processes do without it
-    from scipy.sparse.csgraph import connected_components
-
     n = len(hashes)
     if n < len(SPLITS):
         return np.array(SPLITS)[:n]
-    kinds, kind = np.unique(hashes, return_inverse=True)
-    i, j = (np.concatenate(side) for side in zip(*near_pairs(kinds, kinds), strict=True))
-    alike = coo_array((np.ones(len(i)), (i, j)), shape=(len(kinds), len(kinds)))
-    group = connected_components(alike, directed=False)[1][kind]
+    group = families(hashes)
     members = np.bincount(group)
     order = np.random.default_rng(seed).permutation(len(members))
     order = order[np.argsort(-members[order], kind="stable")]  # the largest first, while there is room

@@ -28,6 +28,7 @@ class Item(NamedTuple):
     image: str  # path relative to the listing's root
     target: int | str | None  # class number, path of the mask, or nothing
     split: str | None  # None: decided after decoding, by Listing.split
+    group: int | None = None  # of pictures that are one piece of evidence; None: of near-duplicates
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Listing:
     read_mask: Callable | None = None  # (path, (height, width), full size of the image) -> class ids
     measure: Callable | None = None  # all masks -> shares of the pixels
     split: Callable | None = None  # perceptual hashes -> the split of each, where items have none
+    unit: str | None = None  # what a group of pictures is, in the plural
 
     @property
     def key(self) -> str:

@@ -26,6 +26,17 @@ def near_pairs(a: np.ndarray, b: np.ndarray, rows: int = 256) -> Iterator[tuple[
         yield i + start, j
 
 
+def families(hashes: np.ndarray) -> np.ndarray:
+    """(N,) for each of N hashes the number of its group of near-duplicates."""
+    from scipy.sparse import coo_array  # here, so that decoding processes do without it
+    from scipy.sparse.csgraph import connected_components
+
+    kinds, kind = np.unique(hashes, return_inverse=True)
+    i, j = (np.concatenate(side) for side in zip(*near_pairs(kinds, kinds), strict=True))
+    alike = coo_array((np.ones(len(i)), (i, j)), shape=(len(kinds), len(kinds)))
+    return connected_components(alike, directed=False)[1][kind]
+
+
 def across(hashes: np.ndarray, splits: np.ndarray, names: list[str]) -> tuple[dict[str, int], dict[str, str]]:
     """How many pairs look alike between two splits, ``{"train – test": …}``, and the first of them."""
     counts, examples = {}, {}

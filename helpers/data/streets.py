@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,6 +20,7 @@ COLOURS = {
 }  # fmt: skip
 CLASSES, PALETTE = list(COLOURS), np.array(list(COLOURS.values()), dtype=np.uint8)
 VEHICLES = CLASSES.index("Vehicles")
+SECOND = 10  # frames of about a second show nearly the same: together they are one piece of evidence
 BLOCKS = 3  # blocks of frames in each split, so that the test part is not one end of the route
 
 
@@ -60,12 +62,17 @@ def scan(root: Path, classes: None = None) -> Listing:
     if len(frames) < 5:
         needed, why = "train, valid, test and the gaps between them need at least 5", sum_up(left_out, root)
         raise DataError(f"{root}: {len(frames)} usable frames are too few: {needed} ({why}).")
-    split = dict(zip(frames, split_frames(len(frames)), strict=True))
-    items = [Item(images[key], masks[key], split[key[1]]) for key in pairs]
+    parts, blocks, drawn = split_frames(len(frames)), {}, (root / ".drawn").exists()
+    length = 1 if drawn else SECOND  # each drawn frame is another scene
+    for part, stretch in groupby(range(len(frames)), key=parts.__getitem__):
+        for k, i in enumerate(stretch):
+            blocks[frames[i]] = part, i - k % length
+    items = [Item(images[key], masks[key], *blocks[key[1]]) for key in pairs]
     gap = "lies in the gap between two splits"
     left_out += [LeftOut(item.image, gap, False) for item in items if not item.split]
     items = [item for side in SPLITS for item in items if item.split == side]
-    rules = {"crop": False, "read_mask": read_mask, "measure": shares_of}
+    unit = "scenes" if drawn else "blocks of frames"
+    rules = {"crop": False, "read_mask": read_mask, "measure": shares_of, "unit": unit}
     return Listing("streets", root, CLASSES, items, stamps, left_out, **rules)
 
 

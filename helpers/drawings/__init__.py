@@ -23,7 +23,7 @@ STREET_FRAMES = 320
 STREET_SIZE = (240, 180)
 LANDSCAPES = 600
 LANDSCAPE_SIZES = ((144, 108), (160, 107), (128, 128), (108, 144))
-SUNRISES = 0.18
+SUNRISES = 0.3
 
 
 def draw(name: str, root: str | Path, seed: int = 0) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from helpers import ROOT
 from helpers.presets import PRESETS, Settings, preset
+from helpers.results import report_folder
 from helpers.tasks import TASKS, build
 
 DATA_SETS = [task.data_set for task in TASKS.values()]
@@ -26,10 +27,11 @@ def make_parser():
         prog="python -m helpers", description="Run the notebooks, prepare a data set, or train one network."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run the notebooks and write reports/<preset>/").add_argument
+    run = commands.add_parser("run", help="run the notebooks and write a report").add_argument
     run("notebooks", nargs="*", type=notebook, metavar="1|2|3", help="which of them; default: all")
-    run("--out", metavar="DIR", help="where the report goes instead of reports/<preset>")
-    run("--store", action="store_true", help="put the outputs into notebooks/, for a commit")
+    run("--seeds", type=int, default=1, metavar="N", help="train every network N times, seeds 0 to N - 1")
+    run("--out", metavar="DIR", help="where the report goes; default: reports/<preset>[-<data>][-seedsN]")
+    run("--store", action="store_true", help="keep the outputs in notebooks/, of more seeds in the README")
     for name in DATA_SETS:
         run(f"--{name}", metavar="DIR", help=f"real {name} instead of the drawn ones")
 
@@ -105,11 +107,15 @@ def folder(path):
 def run(options):
     from helpers.publishing.notebooks import NOTEBOOKS, execute
 
-    sources = {name.upper(): getattr(options, name) for name in DATA_SETS}
+    sources = {name: getattr(options, name) for name in DATA_SETS}
+    if options.seeds < 1:
+        raise ValueError(f"--seeds {options.seeds}: give a whole number of at least 1")
     if options.store and any(sources.values()):
         raise ValueError("--store keeps only outputs made from the drawn data: leave the data folders out")
-    sources = {name: str(Path(source).expanduser().absolute()) for name, source in sources.items() if source}
-    out = folder(options.out or ROOT / "reports" / options.preset)
+    out = folder(options.out or report_folder(options.preset, options.seeds, **sources))
+    shown = str(out.relative_to(ROOT)) if out.is_relative_to(ROOT) else str(out)
+    parameters = {"PRESET": options.preset, "SEEDS": options.seeds, "OUT": shown}
+    paths = {name.upper(): str(Path(s).expanduser().absolute()) for name, s in sources.items() if s}
     keep = runpy.run_path(str(ROOT / "notebooks" / "store.py")) if options.store else {}
 
     def work():
@@ -117,12 +123,14 @@ def run(options):
             if options.notebooks and int(notebook.name[0]) not in options.notebooks:
                 continue
             text = notebook.read_text(encoding="utf-8")
-            own = {name: source for name, source in sources.items() if f"{name} =" in text}
-            shown = str(out.relative_to(ROOT)) if out.is_relative_to(ROOT) else str(out)
-            executed = execute(notebook, out, {"PRESET": options.preset, "OUT": shown, **own})
-            if options.store:
+            own = {name: path for name, path in paths.items() if f"{name} =" in text}
+            executed = execute(notebook, out, parameters | own)
+            if options.store and options.seeds == 1:
                 keep["store"](executed, notebook)
-        if options.store and not options.notebooks:
+        if options.store and options.seeds > 1:
+            command = f"python -m helpers run --preset {options.preset} --seeds {options.seeds}"
+            keep["store_summary"](out / "results.json", command)
+        elif options.store and not options.notebooks:
             keep["store_gallery"](out / "figures")
         print(f"Notebooks (.ipynb, .html), figures/ and results.csv, .json, .tex are in {out}")
 

@@ -162,6 +162,27 @@ def test_blocks_of_frames_do_not_leak(n):
         assert np.allclose(shares, (0.8, 0.1, 0.1), atol=0.025) and np.mean(split == "") < 0.17
 
 
+def test_frames_of_a_second_count_once_and_drawn_ones_are_scenes(tmp_path, prepare):
+    source = make_streets(tmp_path / "set", 120, ["dataA", "dataB"], "F61-{}")
+    test = prepare("streets", source, size=(24, 32)).test
+    group, split = {}, streets.split_frames(120)
+    for name, number in zip(test.names, test.groups, strict=True):
+        group.setdefault(int(name.split("-")[1][:-4]), set()).add(number)
+    assert len(test) == 2 * len(group) and test.unit == "blocks of frames"
+    stretches = np.split(sorted(group), np.flatnonzero(np.diff(sorted(group)) > 1) + 1)
+    assert len(stretches) == streets.BLOCKS and all(split[i] == "test" for i in group)
+    seen = set()
+    for stretch in stretches:
+        for second in np.array_split(stretch, range(streets.SECOND, len(stretch), streets.SECOND)):
+            (number,) = set.union(
+                *(group[int(i)] for i in second)
+            )  # of both folders' views of all its frames
+            assert number not in seen and not seen.add(number)
+    (source / ".drawn").touch()
+    test = prepare("streets", source, size=(24, 32)).test
+    assert len(set(test.groups)) == len(group) and test.unit == "scenes"
+
+
 def test_too_few_frames_are_refused(tmp_path, prepare):
     with pytest.raises(DataError, match=r"4 usable frames are too few.*at least 5"):
         prepare("streets", make_streets(tmp_path / "set", 4))
@@ -279,6 +300,20 @@ def test_near_duplicates_across_splits_are_counted(tmp_path, prepare):
     inventory = prepare("birds", source).inventory
     assert inventory.near_duplicates == {"train – valid": 0, "train – test": 1, "valid – test": 0}
     assert "train/OVENBIRD/1.jpg = test/OVENBIRD/9.jpg" in str(inventory)
+
+
+@pytest.mark.parametrize("copies", [0, 3])
+def test_near_duplicates_within_a_test_part_count_once(tmp_path, prepare, copies):
+    source = make_birds(tmp_path / "set", train=4)
+    first = source / "test" / "OVENBIRD" / "1.jpg"
+    for i in range(copies):
+        Image.open(first).resize((70 + i, 52)).save(first.with_name(f"{20 + i}.jpg"), quality=60)
+    test = prepare("birds", source).test
+    number = dict(zip(test.names, test.groups, strict=True))
+    assert len(set(number.values())) == len(test) - copies
+    alike = {number[f"test/OVENBIRD/{name}.jpg"] for name in (1, *range(20, 20 + copies))}
+    assert len(alike) == 1 and test.unit == ("groups of near-duplicates" if copies else "pictures")
+    assert (test.subset(2).groups == test.groups[[test.names.index(n) for n in test.subset(2).names]]).all()
 
 
 def test_near_pairs_agree_with_the_hash_library():
