@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import torch
+from scipy import stats
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
@@ -124,15 +125,15 @@ def bootstrap(values, statistic=None, *, groups=None, resamples=1000, seed=0):
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a class that never occurs: nan
         each, spread = statistic(values.mean(1)[None])[0], 0.0  # (S,) or (S, C)
         if seeds > 1:
-            error = random.standard_t(seeds - 1, resamples).reshape(-1, *[1] * (each.ndim - 1))
-            spread = error * each.std(0, ddof=1) / math.sqrt(seeds)
+            error = random.permutation(stats.t.ppf((np.arange(resamples) + 0.5) / resamples, seeds - 1))
+            spread = np.multiply.outer(error, each.std(0, ddof=1) / math.sqrt(seeds))
         low, high = np.nanpercentile(statistic(means).mean(1) + spread, [2.5, 97.5], axis=0)
     value = each.mean(0)
     if np.ndim(value):
         return np.stack([value, low, high], -1)
-    if value in (0, 1) and values.shape == (seeds, n) and np.isin(values, (0, 1)).all():
-        beyond = Z**2 / (units + Z**2)
-        low, high = max(0, value - beyond), min(1, value + beyond)
+    if values.shape == (seeds, n) and np.isin(values, (0, 1)).all():  # a share
+        beyond = Z**2 / (units + Z**2) * (value in (0, 1))
+        low, high = max(0, min(low, value - beyond)), min(1, max(high, value + beyond))
     return float(value), float(low), float(high)
 
 

@@ -7,6 +7,7 @@ import torchmetrics.classification
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from scipy.stats import t as student
 
 from helpers import metrics
 from helpers.metrics import ConfusionMatrix
@@ -141,6 +142,14 @@ def test_an_interval_over_seeds_and_units_covers_the_true_mean_as_often_as_it_sa
             _, low, high = metrics.bootstrap(values, resamples=400, seed=repetition)
             covered += low <= 0 <= high
     assert 0.92 <= covered / repetitions <= 0.985  # 0.95 give or take three standard errors
+
+
+def test_an_interval_over_seeds_alone_is_students_and_one_of_shares_stays_between_0_and_1():
+    values = np.repeat([[1.0], [2.0], [4.0]], 50, 1)
+    expected = student.interval(0.95, 2, values[:, 0].mean(), values[:, 0].std(ddof=1) / 3**0.5)
+    assert metrics.bootstrap(values)[1:] == pytest.approx(expected, abs=0.06)
+    right = np.arange(100) < np.array([[95], [99], [100]])
+    assert metrics.bootstrap(right)[2] == 1
 
 
 def test_groups_of_twins_give_the_interval_of_half_as_many_units():
