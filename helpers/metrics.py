@@ -106,7 +106,7 @@ def bootstrap(values, statistic=None, *, groups=None, resamples=1000, seed=0):
     What is drawn anew with replacement are *units*: pictures, or groups of pictures that are no independent
     evidence, such as two views of one scene. Two or three seeds drawn anew would tell too little about the
     next one: their mean gets an error of Student's t with S − 1 degrees of freedom instead. A share of 0 or 1
-    over pictures that are right or wrong, where nothing can be drawn that differs, gets Wilson's bound.
+    of ``values`` that are bool, where nothing can be drawn that differs, gets Wilson's bound.
 
     Args:
         values: (S, N, ...) for S seeds one value, or one confusion matrix, per test image.
@@ -116,6 +116,7 @@ def bootstrap(values, statistic=None, *, groups=None, resamples=1000, seed=0):
     Returns:
         (value, the mean over seeds; lower bound; upper bound), floats or, of (R, S, C), an array (C, 3).
     """
+    share = np.asarray(values).dtype == bool  # of right answers
     values, statistic = np.asarray(values, dtype=np.float64), statistic or (lambda mean: mean)
     seeds, n = values.shape[:2]
     _, unit = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)
@@ -131,7 +132,7 @@ def bootstrap(values, statistic=None, *, groups=None, resamples=1000, seed=0):
     value = each.mean(0)
     if np.ndim(value):
         return np.stack([value, low, high], -1)
-    if values.shape == (seeds, n) and np.isin(values, (0, 1)).all():  # a share
+    if share and values.ndim == 2:
         beyond = Z**2 / (units + Z**2) * (value in (0, 1))
         low, high = max(0, min(low, value - beyond)), min(1, max(high, value + beyond))
     return float(value), float(low), float(high)

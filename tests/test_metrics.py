@@ -167,6 +167,8 @@ def test_a_share_of_all_or_none_gets_wilsons_bound(right):
     assert metrics.bootstrap(answers)[1:] == pytest.approx((low, high), abs=1e-3)
     wider = metrics.bootstrap(answers, groups=np.arange(300) // 2)
     assert wider[2] - wider[1] > 1.9 * (high - low)
+    exact = metrics.bootstrap(answers.astype(float))  # a score that is reached exactly, no share
+    assert exact[1:] == pytest.approx((float(right), float(right)))
 
 
 def test_border_band_is_where_another_class_is_near_and_grows_with_the_picture():
