@@ -6,11 +6,10 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
 
-def smooth(points, steps=4):
-    """A closed Catmull–Rom curve through ``points`` (n, 2) -> (n·steps, 2)."""
-    ring = np.array([points[-1], *points, *points[:2]])
-    p0, p1, p2, p3 = ring[:-3], ring[1:-2], ring[2:-1], ring[3:]
-    t = np.linspace(0, 1, steps, endpoint=False)[:, None, None]
+def smooth(points):
+    """A closed Catmull–Rom curve through ``points`` (n, 2) -> (4·n, 2)."""
+    p0, p1, p2, p3 = (np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2))
+    t = np.array([0, 0.25, 0.5, 0.75])[:, None, None]
     curve = p1 + t / 2 * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)))
     return curve.swapaxes(0, 1).reshape(-1, 2)
 
@@ -91,8 +90,9 @@ HABITATS = (
 )
 BARK, SOIL = ("saddlebrown", "dimgray", "rosybrown", "darkolivegreen"), ("tan", "gray", "olivedrab", "snow")
 # fmt: on
+ALL_WEAR = {"bare": "dimgray", "eye": "black", "glint": "white"}
 SPECIES = tuple(
-    Species(f"{first} {name}", coat, {"wing": coat.split()[0], "bare": "dimgray"} | shared | own, **shape)
+    Species(f"{first} {name}", coat, {**ALL_WEAR, "wing": coat.split()[0], **shared, **own}, **shape)
     for name, coat, shape, shared, members in FAMILIES
     for first, own in members.items()
 )
@@ -181,14 +181,6 @@ def draw_wing(layer, frame, species):
                 paint(layer, frame, blade(tip - (0.1, 0), tip, 0.06), species.marks.get("bars"))
 
 
-def draw_face(layer, frame, species):
-    """Bill, eye and the sharp marks around it."""
-    paint(layer, frame, BILLS[species.bill], species.marks["bare"], 0.8, 0.5)
-    colours = species.marks | {"eye": "black", "glint": "white"}
-    for mark in ("crest", "stripe", "brow", "ring", "eye", "glint"):
-        paint(layer, frame, MARKS[mark], colours.get(mark))
-
-
 def draw_twig(layer, frame, rng):
     """A leafy twig through the frame's origin, to hide a part of the bird; lengths in image sizes."""
     colour = rng.choice(["darkolivegreen", "olivedrab", "saddlebrown"])
@@ -232,7 +224,9 @@ def draw_bird(species: Species, rng: np.random.Generator, size: int = 112) -> np
     draw_tail(bird, attach(body, TAIL, (1, -1), backwards + vary(0, 0.15)), species)
     draw_plumage(bird, body, face, species, rng)
     draw_wing(bird, attach(body, SHOULDER, (0.8, -1), backwards + vary(0, 0.1)), species)
-    draw_face(bird, face, species)
+    paint(bird, face, BILLS[species.bill], species.marks["bare"], 0.8, 0.5)
+    for mark in ("crest", "stripe", "brow", "ring", "eye", "glint"):  # sharp, on top of the soft plumage
+        paint(bird, face, MARKS[mark], species.marks.get(mark))
     layers = [(perch, 0), (bird, vary(0, 0.1, 3))]  # and a tint: no two birds are of quite the same colour
     if rng.random() < 0.3:
         draw_twig(twig, attach(PLANE, rng.uniform(0, canvas, 2), canvas, rng.uniform(0, 6.3)), rng)
