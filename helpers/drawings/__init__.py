@@ -72,8 +72,7 @@ def draw_many(jobs: list[tuple]) -> list[tuple]:
             pictures = {path: draw_bird(SPECIES[detail], rng, BIRD_SIZE)}
         elif name == "streets":
             image, mask = draw_street(key, detail, *STREET_SIZE)
-            ids_in_red = mask[..., None] * np.uint8([1, 0, 0])
-            sides = {"CameraRGB": image, "CameraSeg": ids_in_red}
+            sides = {"CameraRGB": image, "CameraSeg": mask[..., None] * np.uint8([1, 0, 0])}  # ids in red
             pictures = {path.parent / side / path.name: pixels for side, pixels in sides.items()}
         else:
             sunrise, *size = detail

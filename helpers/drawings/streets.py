@@ -20,6 +20,7 @@ METALS = palette("787c7e 969898 4c5250 c4c2ba")
 CLOTHES = palette("282c3c d0282c 2c56c8 e87828 e0c030 c83080 30a8a8")
 PAINTS = palette("c8ccd0 2a2c32 787c82 b02020 244690 e2e2de deb428 2e5446 68685c")
 LEAVES = palette("42602c 32522c 586c30 2c4632 687438 8c6c2c")
+SIGNS = palette("d02424 2850b4 ecc024 288a50 e8e8e4")
 GLASS = palette("262e3a 465462 78828a 343230")
 # Boxes (x from, to; y from, to; z from, to; brightness) of a kiosk, bin, bench and bus shelter.
 FURNITURE = [
@@ -114,17 +115,13 @@ def traffic_light(view, rng, side, x, z, length):
 
 
 def sign(view, rng, side, x, z, length):
-    y, size, colours = (
-        rng.uniform(2.2, 2.8),
-        rng.uniform(0.5, 0.7),
-        palette("d02424 2850b4 ecc024 288a50 e8e8e4"),
-    )
+    y, size = rng.uniform(2.2, 2.8), rng.uniform(0.5, 0.7)
     corners, turn = rng.choice((3, 4, 20)), rng.choice((0, 0.5))
     view.limb(x, (0, y), z, 0.17, rng.choice(METALS), Id.POLE)
     for radius in (size, 0.68 * size):
         angles = [2 * math.pi * (i + turn) / corners for i in range(corners)]
         points = [(x + radius * math.sin(a), y + radius * math.cos(a), z) for a in angles]
-        view.paint(points, rng.choice(colours), Id.SIGN)
+        view.paint(points, rng.choice(SIGNS), Id.SIGN)
 
 
 def person(view, rng, side, x, z, length):
