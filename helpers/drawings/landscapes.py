@@ -205,11 +205,7 @@ def flood(picture, kind, view) -> np.ndarray:
 
 
 def draw_landscape(rng: np.random.Generator, width=144, height=108, sunrise=False) -> np.ndarray:
-    """Draw one landscape, uint8 (height, width, 3).
-
-    sunrise: the red of a rising sun on the heights and in the sky, cool shadow below; a generator in the
-        same state draws the same landscape in (nearly) the same greys as without.
-    """
+    """One landscape, uint8 (height, width, 3); one ``rng`` state gives nearly the same greys at sunrise."""
     kind, hour = (rng.choice(list(t), p=[row.share for row in t.values()]) for t in (SCENES, MOODS))
     scene, (share, clouds, *colours) = SCENES[kind], MOODS[hour]
     mood = Mood(share, clouds, *np.float32(colours)[..., None, None])

@@ -187,16 +187,14 @@ def draw_ground(view, rng, left, right, walk, ahead):
     for z in np.arange(-ahead % 7 - 7, 80, 7) if dashed else ():
         view.rect((-1.92, -1.68), 0, (z, z + 3), paint, Id.LINE, alpha=worn)
     zebra = rng.uniform(9, 60) - ahead
-    for x in np.arange(left + 0.5, right - 0.6, 1):
+    for x in np.arange(left + 0.5, right - 0.6):
         view.rect((x, x + 0.5), 0, (zebra, zebra + 2.5), PALE, Id.LINE, alpha=worn)
 
 
 def draw_street(seed, offset=0.0, width=240, height=180):
     """One scene: image uint8 (height, width, 3) and mask uint8 (height, width) with class ids 0 to 12.
 
-    Args:
-        seed: an int, or a tuple of ints, that fixes the whole scene to the byte.
-        offset: seconds of driving: the same street seen from up to a few metres further on.
+    ``seed``, an int or ints, fixes all of it; ``offset`` is how many seconds further the car has driven.
     """
     rng = Random(int(np.random.default_rng(seed).integers(2**62)))
     view = View(width, height, rng)
