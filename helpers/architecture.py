@@ -13,24 +13,32 @@ ORANGE = "#D55E00"
 def shapes(model, images):
     """Run ``images`` through and list each step's output: [(name, module, (N, C, H, W)), ...].
 
-    A step is a direct child, or a member of a child that is a sequence of blocks.
+    A step is a direct child, or a member of a child that is a sequence of blocks. An answer of another size
+    than the last step's follows as "enlarged".
     """
-    steps, seen = [], []
-    for name, child in model.named_children():
-        blocks = isinstance(child, torch.nn.ModuleList) or name.startswith("layer") or name == "backbone"
-        steps += [(f"{name}.{n}", m) for n, m in child.named_children()] if blocks else [(name, child)]
+    seen = []
     hooks = [
         module.register_forward_hook(lambda m, _, out, name=name: seen.append((name, m, tuple(out.shape))))
-        for name, module in steps
+        for name, module in _steps(model)
     ]
     was_training = model.training
     try:
-        model.eval()(images)
+        size = tuple(model.eval()(images).shape)
+        if size[2:] != seen[-1][2][2:]:
+            seen.append(("enlarged", model, size))
     finally:
         model.train(was_training)
         for hook in hooks:
             hook.remove()
     return seen
+
+
+def _steps(module, above=""):
+    for name, child in module.named_children():
+        if isinstance(child, torch.nn.ModuleList) or name.startswith("layer") or name == "backbone":
+            yield from _steps(child, f"{above}{name}.")
+        else:
+            yield above + name, child
 
 
 @torch.no_grad()

@@ -1,22 +1,50 @@
-"""Cross-entropies: for classes, and three readings of it for colour."""
+"""Cross-entropies: for classes, with Dice beside it, and three readings of it for colour."""
 
 import torch
 import torch.nn.functional as F
 
 
 def class_cross_entropy(logits, target, *, weight=None, label_smoothing=0.0):
-    """Mean cross-entropy of class logits (N, C, ...) against integer targets (N, ...)."""
-    return F.cross_entropy(logits, target.long(), weight=weight, label_smoothing=label_smoothing)
+    """Mean cross-entropy of class logits (N, C, ...) against integer targets (N, ...).
+
+    With a ``weight`` (C,) of the classes it is not divided by the weights that a batch happens to hold.
+    """
+    if weight is None:
+        return F.cross_entropy(logits, target.long(), label_smoothing=label_smoothing)
+    each = F.cross_entropy(logits, target.long(), label_smoothing=label_smoothing, reduction="none")
+    return (weight.to(logits.device)[target.long()] * each).mean()
 
 
-def soft_cross_entropy(logits, classes, shares, weight):
+def balance(counts, power):
+    """Weights of classes by their ``counts`` (C,): 1 / share^power, of mean 1 over all that was counted.
+
+    A ``power`` of 0 weighs each pixel alike, 1 each class; one that never occurs weighs nothing.
+    """
+    share = torch.as_tensor(counts, dtype=torch.float64) / sum(counts)
+    weight = torch.where(share > 0, share.clamp(min=1e-12) ** -power, 0)
+    return (weight / (weight * share).sum()).float()
+
+
+def soft_dice(logits, target):
+    """1 − the Dice overlap of softmax(logits) (N, C, H, W) with class ids (N, H, W), over a whole batch.
+
+    The mean over the classes that occur there: each counts alike, however few its pixels (Milletari et al.,
+    2016, arXiv:1606.04797, with sums instead of squares).
+    """
+    truth = F.one_hot(target.long(), logits.shape[1]).movedim(-1, 1)
+    given = torch.softmax(logits, 1)
+    both, sizes, occurs = (x.sum((0, 2, 3)) for x in (given * truth, given + truth, truth))
+    overlap = (2 * both + 1) / (sizes + 1)
+    return 1 - (overlap * (occurs > 0)).sum() / (occurs > 0).sum()
+
+
+def soft_cross_entropy(logits, classes, shares):
     """Cross-entropy against targets spread over K classes each, as Zhang et al. (2016) train colours.
 
-    ``logits`` (N, C, H, W); ``classes`` and their ``shares``, nearest first, (N, H, W, K); ``weight`` (C,) of
-    the nearest class. The mean over pixels is not divided by the weights of a batch.
+    ``logits`` (N, C, H, W); ``classes`` and their ``shares`` (N, H, W, K).
     """
     wanted = torch.log_softmax(logits, 1).gather(1, classes.movedim(-1, 1))
-    return -(weight[classes[..., 0]] * (shares.movedim(-1, 1) * wanted).sum(1)).mean()
+    return -(shares.movedim(-1, 1) * wanted).sum(1).mean()
 
 
 def channel_cross_entropy(logits, rgb):

@@ -19,6 +19,8 @@ class Settings:
         augment: how strongly training pictures are flipped, moved, turned and re-lit; 0 is not at all.
         loss: one of the task's ``losses``, see ``helpers.tasks``.
         label_smoothing: of the class cross-entropies.
+        balance: of segmentation: classes weigh 1 / share^balance; 0 leaves the rare ones to chance.
+        dice: of segmentation: how much soft Dice over the classes of a batch is added to the cross-entropy.
         fcn_width: ``width`` of the FCN's backbone, where it differs.
         limit: train on this many pictures only.
         seed: fixes initial weights, order and augmentation; another one gives another, equally good run.
@@ -37,6 +39,8 @@ class Settings:
     augment: float = 0.0
     loss: str = "cross_entropy"
     label_smoothing: float = 0.0
+    balance: float = 0.0
+    dice: float = 0.0
     fcn_width: int | None = None
     limit: int | None = None
     seed: int = 0
@@ -60,7 +64,10 @@ KNOWN = {
     "loss": ("cross_entropy", "channel_cross_entropy", "softmax_cross_entropy", "l1", "colour_classes"),
 }
 WHOLE = {"width": 1, "epochs": 1, "batch_size": 1, "fcn_width": 1, "limit": 1, "seed": 0}
-REAL = {"lr": "above 0", **dict.fromkeys(("weight_decay", "augment", "label_smoothing"), "of at least 0")}
+REAL = {
+    "lr": "above 0",
+    **dict.fromkeys(("weight_decay", "augment", "label_smoothing", "balance", "dice"), "of at least 0"),
+}
 
 
 def whole(value, least):

@@ -5,6 +5,7 @@ Each class has the same names, which is all that training and figures know of a 
 
 from copy import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -80,21 +81,37 @@ class Segmentation(Classification):
         "unet_no_skips": lambda task: UNet(3, len(task.classes), width=task.settings.width, skip=False),
     }
 
+    def __init__(self, data, settings):
+        super().__init__(data, settings)
+        self.weight = None
+        if settings.balance:
+            count = partial(np.bincount, minlength=len(self.classes))
+            self.weight = losses.balance(
+                sum(count(mask.ravel()) for mask in data.train.targets), settings.balance
+            )
+
+    def loss(self, logits, target):
+        how = {"weight": self.weight, "label_smoothing": self.settings.label_smoothing}
+        loss = losses.class_cross_entropy(logits, target, **how)
+        return loss + self.settings.dice * losses.soft_dice(logits, target) if self.settings.dice else loss
+
     def predict(self, logits, inputs):
         return logits.argmax(1).byte()
 
 
 def colour_unet(skip):
-    return lambda task: UNet(1, task.outputs, width=task.settings.width, skip=skip)
+    return lambda task: UNet(1, task.outputs, width=task.settings.width, skip=skip, stride=task.stride)
 
 
 class Colorization(Classification):
     """What colours did this grey picture have? Prediction: (N, 3, H, W) RGB in [0, 1].
 
-    Its losses have three outputs each, but for "colour_classes": one for each cell of the ab plane.
+    Its losses have three outputs each, but for "colour_classes": one for each cell of the ab plane, whose
+    answer is read at ``temperature`` and ``rarity``, see ``ColourClasses.decode``.
     """
 
     name, data_set, metric = "colorization", "landscapes", "psnr"
+    temperature, rarity = 0.38, 0.0  # the first is Zhang et al.'s
     known_losses = ("channel_cross_entropy", "softmax_cross_entropy", "l1", "colour_classes")
     networks = {"unet": colour_unet(True), "unet_no_skips": colour_unet(False)} | {
         f"unet_without_level_{cut + 1}": colour_unet([i != cut for i in range(4)]) for cut in range(4)
@@ -102,12 +119,12 @@ class Colorization(Classification):
 
     def __init__(self, data, settings):
         super().__init__(data, settings)
-        self.colours, self.outputs = None, 3
+        self.colours, self.outputs, self.stride = None, 3, 1
         if settings.loss == "colour_classes":
             self.colours = ColourClasses()
             batches = np.array_split(np.arange(len(data.train)), -(-len(data.train) // 64))
             self.colours.rebalance(to_float(data.train[rows][0]) for rows in batches)
-            self.outputs = len(self.colours.centres)
+            self.outputs, self.stride = len(self.colours.centres), self.colours.stride
         else:
             self.compare = getattr(losses, settings.loss)
 
@@ -119,14 +136,15 @@ class Colorization(Classification):
         if self.colours is None:
             return self.compare(logits, rgb)
         colours = self.colours.to(logits.device)
-        return losses.soft_cross_entropy(logits, *colours.encode(rgb), colours.weights)
+        return losses.soft_cross_entropy(logits, *colours.encode(rgb))
 
     def scores(self):
         return MeanPSNR()
 
     def predict(self, logits, inputs):
         if self.colours is not None:
-            return self.colours.to(logits.device).decode(logits, (inputs + 1) / 2)
+            read = self.colours.to(logits.device).decode
+            return read(logits, (inputs + 1) / 2, self.temperature, self.rarity)
         return torch.softmax(logits, 1) if self.settings.loss == "softmax_cross_entropy" else logits.sigmoid()
 
 

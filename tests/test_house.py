@@ -59,7 +59,7 @@ def test_the_surface_is_what_a_student_opens():
 def test_the_package_is_thin():
     assert sum(LINES[name] for name in SURFACE) <= 1950
     assert LINES["training.py"] <= 130
-    assert sum(LINES.values()) <= 4800
+    assert sum(LINES.values()) <= 4850
 
 
 @pytest.mark.parametrize("name", sorted(FILES))

@@ -39,6 +39,16 @@ def test_plain_net_has_no_shortcut_parameters_and_no_shortcut():
         assert bool(block(torch.rand(1, 4, 8, 8)).any()) is survives
 
 
+def test_unet_of_a_stride_gives_the_mean_of_the_full_answers():
+    fine, images = NETWORKS["unet"](), torch.randn(2, 3, 24, 20)
+    coarse = NETWORKS["unet"](stride=4)
+    coarse.load_state_dict(fine.state_dict())
+    with torch.no_grad():
+        expected = nn.functional.avg_pool2d(fine.eval()(images), 4)
+        torch.testing.assert_close(coarse.eval()(images), expected, atol=1e-5, rtol=1e-5)
+        assert coarse(images[:, :, :19, :17]).shape == (2, 5, 5, 5)
+
+
 def test_unet_has_the_channel_plan_of_the_paper():
     net = UNet(1, 2)
     convolutions = [[m for m in block if isinstance(m, nn.Conv2d)] for block in (*net.down, net.bottleneck)]

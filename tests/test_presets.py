@@ -23,6 +23,8 @@ BAD = {
     "weight_decay": (-0.1, "weight_decay=-0.1: give a finite number of at least 0"),
     "augment": (math.inf, "augment=inf: give a finite number of at least 0"),
     "label_smoothing": (math.nan, "label_smoothing=nan: give a finite number of at least 0"),
+    "balance": (-1.0, "balance=-1.0: give a finite number of at least 0"),
+    "dice": (math.inf, "dice=inf: give a finite number of at least 0"),
     "size": ((8, 96), "size=(8, 96): give (height, width) in pixels, at least 16 each"),
     "loss": (
         "mse",

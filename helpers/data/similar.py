@@ -44,5 +44,5 @@ def across(hashes: np.ndarray, splits: np.ndarray, names: list[str]) -> tuple[di
         rows, columns = np.flatnonzero(splits == a), np.flatnonzero(splits == b)
         pairs = [(rows[i], columns[j]) for i, j in near_pairs(hashes[rows], hashes[columns]) if len(i)]
         counts[f"{a} – {b}"] = sum(len(i) for i, _ in pairs)
-        examples[f"{a} – {b}"] = " = ".join(names[side[0]] for side in pairs[0]) if pairs else ""
+        examples[f"{a} – {b}"] = " ≈ ".join(names[side[0]] for side in pairs[0]) if pairs else ""
     return counts, examples

@@ -25,11 +25,13 @@ class UNet(nn.Module):
         width: channels of the first level (the paper's net has 64); each level down doubles them.
         skip: join each contracting level to its expanding twin. ``False`` gives the same hourglass
             without those bridges; a sequence of four bools sets the levels one by one, shallow first.
+        stride: answer once for each square of so many pixels, from the mean of their features.
 
-    Shape: (N, in_channels, H, W) -> (N, out_channels, H, W), any H and W of at least 16.
+    Shape: (N, in_channels, H, W) -> (N, out_channels, H, W), any H and W of at least 16; with a ``stride``
+    H/stride and W/stride, rounded up.
     """
 
-    def __init__(self, in_channels, out_channels, *, width=64, skip=True):
+    def __init__(self, in_channels, out_channels, *, width=64, skip=True, stride=1):
         super().__init__()
         self.skip = (skip,) * LEVELS if isinstance(skip, bool) else tuple(bool(s) for s in skip)
         if len(self.skip) != LEVELS:
@@ -44,7 +46,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             double_conv(2 * c if s else c, c) for c, s in zip(channels[:-1], self.skip, strict=True)
         )
-        self.head = nn.Conv2d(width, out_channels, 1)
+        self.head, self.stride = nn.Conv2d(width, out_channels, 1), stride
 
     def forward(self, x):
         if min(x.shape[-2:]) < 2**LEVELS:
@@ -59,6 +61,8 @@ class UNet(nn.Module):
             twin = bridges[level]
             x = match_size(self.upsample[level](x), twin.shape[-2:])  # the twin's shape
             x = self.up[level](torch.cat([twin, x], 1) if self.skip[level] else x)
+        if self.stride > 1:
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True)  # before the head, which then has less to do
         return self.head(x)
 
 
