@@ -60,13 +60,14 @@ def train_epoch(run, train, epoch):
     torch.manual_seed(seed)  # for networks with dropout
     draws = torch.Generator().manual_seed(seed)
     steps = math.ceil(len(train) / settings.batch_size)
+    strength = settings.strength(settings.epochs * steps)
     # Nearly equal batches: no short last one that batch norm or the mean loss would have to suffer from.
     batches = torch.randperm(len(train), generator=draws).tensor_split(steps)
     run.net.train()
     for number, (images, target) in enumerate(run.batches(batches)):  # uint8 (B, 3, H, W), class ids
         run.set_lr(learning_rate(settings, epoch * steps + number, settings.epochs * steps))
         size, views = len(batches[number]), run.share(draw_views(len(batches[number]), draws))
-        images, target = augment(to_float(images), target, settings.augment, views)
+        images, target = augment(to_float(images), target, strength, views)
         run.losses.add(step(run, *run.task.inputs(images, target), size))
     return run.mean_loss()
 

@@ -56,6 +56,12 @@ def test_the_command_line_says_the_same_and_writes_nothing(name, tmp_path, capsy
     assert shown.out == "" and not out.exists()
 
 
+def test_augmentation_grows_with_the_steps_a_training_has_unless_it_is_given():
+    by_steps = replace(GOOD, augment=None)
+    assert [by_steps.strength(steps) for steps in (10, 3000, 6000, 10_000, 99_999)] == [0.3, 0.3, 0.6, 1, 1]
+    assert replace(GOOD, augment=0.5).strength(99_999) == 0.5
+
+
 def test_every_setting_has_a_bad_example_and_an_option():
     assert set(BAD) == {field.name for field in fields(Settings)}
 

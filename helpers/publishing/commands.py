@@ -60,7 +60,7 @@ def make_parser():
     train("--mirror", metavar="DIR", help="gets a copy after each epoch (Google Drive, say)")
     train("--precision", choices=("no", "bf16", "fp16"), help="no is fp32; default: the device's best")
     for field in fields(Settings):
-        kind = pixels if field.name == "size" else field.type if field.type in (float, str) else int
+        kind = {tuple[int, int]: pixels, str: str, float: float, float | None: float}.get(field.type, int)
         shown = {pixels: "HxW", int: "N", float: "X", str: "NAME"}[kind]
         changes(f"--{field.name.replace('_', '-')}", type=kind, metavar=shown)
 
