@@ -175,7 +175,7 @@ def contest(work, folder, seed, seconds):
         decoding = time.perf_counter() - began
         best = getattr(preset("best"), work.task)
         best = replace(
-            best, size=work.size, width=work.width, batch_size=work.batch, fcn_width=None, seed=seed
+            best, size=work.size, width=work.width, batch_size=work.batch, fcn_width=2 * work.width, seed=seed
         )
 
         usual = kind(
@@ -231,7 +231,11 @@ def table(name, work, folder, seeds, seconds):
             one["seconds"].append(spent)
             for score, values in scores.items():
                 one["scores"].setdefault(score, []).append(values)
-            print(f"{name}, seed {seed}: {contestant}, {epochs} epochs, {spent:.0f} s", file=sys.stderr)
+            of = mean_iou_of if work.measure is confusion else np.asarray
+            told = {kind: round(float(of(values.mean(0))), 3) for kind, values in scores.items()}
+            print(
+                f"{name}, seed {seed}: {contestant}, {epochs} epochs, {spent:.0f} s, {told}", file=sys.stderr
+            )
     units = len(np.unique(test.groups))
     print(f"\n{name}: {len(test)} test pictures in {units} {test.unit}, {seeds} seed{'s' * (seeds > 1)}\n")
     kinds = list(scores)
