@@ -11,6 +11,8 @@ from helpers.models import FCN, ResNet, ResNet18, UNet
 NETWORKS = {
     "resnet": lambda **k: ResNet18(5, width=4, **k),
     "fcn": lambda: FCN(5, width=4),
+    "fcn16s": lambda: FCN(5, width=4, skip="16s"),
+    "fcn8s": lambda: FCN(5, width=4, skip=True),
     "unet": lambda **k: UNet(3, 5, width=4, **k),
 }
 
@@ -54,7 +56,7 @@ def test_unet_has_the_channel_plan_of_the_paper():
     assert sum(p.numel() for p in net.parameters()) - norms == 31_030_658
 
 
-@pytest.mark.parametrize("name", ["fcn", "unet"])
+@pytest.mark.parametrize("name", ["fcn", "fcn8s", "unet"])
 @given(height=st.integers(16, 70), width=st.integers(16, 70))
 @settings(max_examples=15, deadline=None)
 def test_any_size_comes_back_at_its_own_size(name, height, width):
@@ -68,6 +70,33 @@ def test_any_size_comes_back_at_its_own_size(name, height, width):
 def test_odd_and_full_size_frames_come_back_at_their_own_size(name, size):
     with torch.no_grad():
         assert NETWORKS[name]().eval()(torch.rand(1, 3, *size)).shape == (1, 5, *size)
+
+
+@pytest.mark.parametrize(("skip", "sizes"), [(False, []), ("16s", [(7, 5)]), (True, [(7, 5), (13, 9)])])
+@torch.no_grad()
+def test_an_fcn_begins_as_the_32s_up_to_its_upsampling(skip, sizes):
+    torch.manual_seed(0)
+    plain = FCN(5, width=4).eval()
+    torch.manual_seed(0)
+    net, images = FCN(5, width=4, skip=skip).eval(), torch.rand(2, 3, 100, 70)
+    assert all(torch.equal(plain.state_dict()[k], v) for k, v in net.state_dict().items() if "score" not in k)
+    expected = plain.head(plain.backbone.maps(images)[-1])  # 4×3
+    for size in (*sizes, (100, 70)):
+        expected = nn.functional.interpolate(expected, size, mode="bilinear")
+    torch.testing.assert_close(net(images), expected)
+
+
+@pytest.mark.parametrize(("skip", "heard"), [(False, [3]), ("16s", [2, 3]), (True, [1, 2, 3])])
+@torch.no_grad()
+def test_an_8s_hears_a_change_of_the_map_of_stride_8_and_no_other_fcn_does(skip, heard, monkeypatch):
+    net, images = FCN(5, width=4, skip=skip).eval(), torch.rand(1, 3, 64, 64)
+    for layer in net.score:
+        nn.init.ones_(layer.weight)
+    maps, before = net.backbone.maps(images), net(images)
+    for changed in range(4):
+        others = [one + (stage == changed) for stage, one in enumerate(maps)]
+        monkeypatch.setattr(net.backbone, "maps", lambda x, others=others: others)
+        assert torch.equal(net(images), before) is not (changed in heard)
 
 
 @pytest.mark.parametrize("level", range(4))
@@ -91,6 +120,8 @@ def test_wrong_arguments_are_named():
             ResNet(blocks, 5)
     with pytest.raises(ValueError, match="skip has 3 values"):
         UNet(3, 5, skip=[True, False, True])
+    with pytest.raises(ValueError, match=r"skip='8s': give False \(32s\)"):
+        FCN(5, skip="8s")
     with pytest.raises(ValueError, match="15×40: U-Net needs at least 16×16"):
         NETWORKS["unet"]()(torch.rand(1, 3, 15, 40))
 
