@@ -19,15 +19,15 @@ CORRUPTIONS = ("noise", "blur", "fog", "contrast")
 
 
 def lesions(measure, cuts):
-    """What ``measure()`` gives within each of ``cuts``: (cuts, ...).
+    """What ``measure(net)`` gives with each of ``cuts`` made: (cuts, ...).
 
     A cut is a context, ``without_blocks(net, [3])`` or ``without_bridges(net, [0], means)``. Nothing is
     trained, and the network is whole again afterwards.
     """
     found = []
     for cut in cuts:
-        with cut:
-            found.append(np.asarray(measure()))
+        with cut as net:
+            found.append(np.asarray(measure(net)))
     return np.stack(found)
 
 
@@ -128,20 +128,16 @@ def gradient_correlation(net, starts, ends, points=9):
 
 
 @torch.no_grad()
-def loss_landscape(net, loss, reach=1.0, steps=11, seed=0):
+def loss_landscape(net, loss, inputs, target, reach=0.5, steps=11, seed=0):
     """The loss on a random plane through a trained network's weights (Li et al., 2018, 1712.09913).
 
     Each filter of a direction is as long as the network's own, so that nets of different scale compare;
     biases and batch norm stay as trained. Weights of one name and shape get the same draws in every network.
-
-    Args:
-        loss: from a network in evaluation mode to a number.
-        reach: the plane's half side, in lengths of the weights.
-
-    Returns:
-        (steps, steps); in the middle, where ``steps`` is odd, the trained network's loss.
+    Returns ``loss(net(inputs), target)`` up to ``reach`` lengths of the weights away, (steps, steps); in the
+    middle, where ``steps`` is odd, that of the trained network.
     """
     moved, way = deepcopy(net).eval(), np.linspace(-reach, reach, steps)
+    inputs, target = (tensor.to(next(net.parameters()).device) for tensor in (inputs, target))
     weights = {name: p for name, p in net.named_parameters() if p.ndim > 1}
 
     def direction(axis, name):
@@ -155,7 +151,7 @@ def loss_landscape(net, loss, reach=1.0, steps=11, seed=0):
     for row, column in np.ndindex(steps, steps):
         for name, weight in weights.items():
             moved.get_parameter(name).copy_(weight + way[row] * up[name] + way[column] * right[name])
-        surface[row, column] = loss(moved)
+        surface[row, column] = loss(moved(inputs), target)
     return surface
 
 
