@@ -213,12 +213,11 @@ def landscapes(surfaces, reach, title=None):
     """Loss surfaces as contours of one scale: ``surfaces`` maps a network's name to (steps, steps) losses."""
     figure, axes = plt.subplots(1, len(surfaces), figsize=(7.2, 2.3), sharey=True, squeeze=False)
     everything = np.concatenate([surface.ravel() for surface in surfaces.values()]).clip(1e-3)
-    levels = np.geomspace(everything.min(), everything.max(), 13)
+    levels = np.geomspace(everything.min(), np.quantile(everything, 0.9) + 1e-3, 13)
     for axis, (name, surface) in zip(axes[0], surfaces.items(), strict=True):
         way = np.linspace(-reach, reach, len(surface))
-        drawn = axis.contourf(
-            way, way, surface.clip(levels[0], levels[-1]), levels, norm="log", cmap="cividis"
-        )
+        style = {"norm": "log", "cmap": "cividis", "extend": "max"}
+        drawn = axis.contourf(way, way, surface.clip(levels[0]), levels, **style)
         axis.contour(way, way, surface, levels, colors="white", linewidths=0.4)
         axis.plot(0, 0, "+", color="white", ms=7)
         axis.set(aspect="equal", title=name)
@@ -248,7 +247,7 @@ def gains(panels, title=None):
                 mfc=COLOURS[0] if clear else "white",
             )
             axis.annotate(
-                f"{value:+.3g}", (value, -i), (0, 4), textcoords="offset points", ha="center", fontsize=7
+                f"{value:+.2g}", (value, -i), (0, 4), textcoords="offset points", ha="center", fontsize=7
             )
         axis.axvline(0, color="#555555", lw=1)
         axis.set_yticks(-np.arange(len(rows)), list(rows))

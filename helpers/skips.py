@@ -103,7 +103,7 @@ def without_bridges(net, levels, means):
         yield net
 
 
-def gradient_correlation(net, starts, ends, points=9):
+def gradient_correlation(net, starts, ends, points=5):
     """How alike the input gradients of neighbouring inputs are (Balduzzi et al., 2017, 1702.08591).
 
     On the line from each of ``starts`` to its twin in ``ends``, both (L, C, H, W): the gradient of one random
@@ -118,13 +118,13 @@ def gradient_correlation(net, starts, ends, points=9):
     with torch.no_grad():
         outputs = net.train()(starts)
     mixture = torch.randn(outputs.shape[1], generator=torch.Generator().manual_seed(0)).to(outputs)
-    way, found = torch.linspace(0, 1, points).to(starts)[:, None, None, None], []
-    for start, end in zip(starts, ends, strict=True):
-        line = (start + way * (end - start)).requires_grad_()
-        (gradients,) = torch.autograd.grad((net.eval()(line) @ mixture).sum(), line)
-        gradients = F.normalize(gradients.flatten(1))  # (points, C·H·W), each of length 1
-        found.append((gradients[1:] * gradients[:-1]).sum(1).mean().item())
-    return np.array(found)
+    way = torch.linspace(0, 1, points).to(starts)[:, None, None, None]
+    lines = (starts[:, None] + way * (ends - starts)[:, None]).flatten(0, 1).requires_grad_()
+    (gradients,) = torch.autograd.grad((net.eval()(lines) @ mixture).sum(), lines)
+    gradients = F.normalize(gradients.flatten(1)).unflatten(
+        0, (-1, points)
+    )  # (L, points, C·H·W), of length 1
+    return (gradients[:, 1:] * gradients[:, :-1]).sum(2).mean(1).numpy()
 
 
 @torch.no_grad()
