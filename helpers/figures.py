@@ -172,6 +172,92 @@ def intervals(scores, xlabel, title=None, baseline=None):
 
 
 @styled
+def curves(panels, xlabel, *, title=None, ylabel=None, baseline=None, joined=True):
+    """Scores over an ordered x, a curve with its 95 % band per network, side by side.
+
+    Args:
+        panels: {title: (xs, {network: rows of (value, low, high), one for each of xs})}; xs may be texts.
+        ylabel: what all panels measure, on one scale; without it each panel's title says it.
+        baseline: {label: y}, dashed: what must be beaten, or what was there before.
+        joined: False draws dots with their intervals, for xs that are not steps of one way.
+    """
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(7.2, 2.9 if len(panels) < 4 else 2.5), sharey=bool(ylabel), squeeze=False
+    )
+    for axis, (above, (xs, networks)) in zip(axes[0], panels.items(), strict=True):
+        for i, (name, rows) in enumerate(networks.items()):
+            value, low, high = np.asarray(rows, dtype=float).T
+            x = np.arange(len(xs)) + (0 if joined else 0.12 * (i - (len(networks) - 1) / 2))
+            style = {"color": COLOURS[i], "marker": "os^Dv"[i % 5], "label": name}
+            if joined:
+                axis.plot(x, value, **style)
+                axis.fill_between(x, low, high, color=COLOURS[i], alpha=0.15, lw=0)
+            else:
+                axis.errorbar(x, value, [value - low, high - value], ls="", capsize=2, lw=1.2, **style)
+        for label, y in (baseline or {}).items():
+            axis.axhline(y, color="#555555", lw=1, ls="--")
+            if axis is axes[0, -1]:
+                axis.text(1.01, y, label, transform=axis.get_yaxis_transform(), va="center", fontsize=7)
+        axis.set_xticks(range(len(xs)), xs)
+        axis.set_xlabel(xlabel if isinstance(xlabel, str) else xlabel[above])
+        axis.set_title(above if ylabel and len(panels) > 1 else None, fontsize=9)
+        axis.set_ylabel(None if ylabel else above)
+    axes[0, 0].set_ylabel(ylabel or next(iter(panels)))
+    axes[0, 0].legend(fontsize=7)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+@styled
+def landscapes(surfaces, reach, title=None):
+    """Loss surfaces as contours of one scale: ``surfaces`` maps a network's name to (steps, steps) losses."""
+    figure, axes = plt.subplots(1, len(surfaces), figsize=(7.2, 2.3), sharey=True, squeeze=False)
+    everything = np.concatenate([surface.ravel() for surface in surfaces.values()]).clip(1e-3)
+    levels = np.geomspace(everything.min(), np.quantile(everything, 0.9) + 1e-3, 13)
+    for axis, (name, surface) in zip(axes[0], surfaces.items(), strict=True):
+        way = np.linspace(-reach, reach, len(surface))
+        style = {"norm": "log", "cmap": "cividis", "extend": "max"}
+        drawn = axis.contourf(way, way, surface.clip(levels[0]), levels, **style)
+        axis.contour(way, way, surface, levels, colors="white", linewidths=0.4)
+        axis.plot(0, 0, "+", color="white", ms=7)
+        axis.set(aspect="equal", title=name)
+    figure.colorbar(drawn, ax=axes, label="loss", ticks=levels[::3], format="%.2g", pad=0.01)
+    figure.supxlabel("step along two random directions, in lengths of the weights; +: as trained", fontsize=8)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+@styled
+def gains(panels, title=None):
+    """Differences with their 95 % intervals about zero: ``panels`` maps what is gained to {of what: row}."""
+    heights = [len(rows) + 0.9 for rows in panels.values()]
+    figure, axes = plt.subplots(
+        len(panels), figsize=(7.2, 0.4 + 0.3 * sum(heights)), height_ratios=heights, squeeze=False
+    )
+    for axis, (gained, rows) in zip(axes[:, 0], panels.items(), strict=True):
+        for i, (value, low, high) in enumerate(rows.values()):
+            clear = low > 0 or high < 0
+            axis.errorbar(
+                value,
+                -i,
+                xerr=[[value - low], [high - value]],
+                fmt="o",
+                capsize=3,
+                color=COLOURS[0],
+                mfc=COLOURS[0] if clear else "white",
+            )
+            axis.annotate(
+                f"{value:+.2g}", (value, -i), (0, 4), textcoords="offset points", ha="center", fontsize=7
+            )
+        axis.axvline(0, color="#555555", lw=1)
+        axis.set_yticks(-np.arange(len(rows)), list(rows))
+        axis.set(xlabel=gained, ylim=(0.7 - len(rows), 0.8))
+        axis.grid(axis="y", visible=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+@styled
 def class_iou(ious, classes, title=None):
     """Per-class IoU of several networks: ``ious`` maps a name to (C, 3): value, low, high."""
     figure, axis = plt.subplots(figsize=(7.2, 2.8))

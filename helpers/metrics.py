@@ -86,18 +86,19 @@ def per_image_confusion(predictions, targets, num_classes, keep=None):
     return np.stack(counts).reshape(-1, num_classes, num_classes)
 
 
-def border_band(target, share=0.015):
+def border_band(target, share=0.015, distance=None):
     """Pixels near another class, where crispness shows: (N, H, W) ids -> (N, H, W) bool.
 
     Near is within ``share`` of the picture's diagonal (at least 1 pixel), so that the band means the same
-    at every size: the habit of Boundary IoU (Cheng et al., 2021).
+    at every size: the habit of Boundary IoU (Cheng et al., 2021). Or within ``distance`` pixels.
     """
     ids = torch.from_numpy(np.asarray(target).astype(np.float32))[:, None]
-    distance = max(1, round(share * math.hypot(*ids.shape[2:])))
-    size = 2 * distance + 1
-    highest = torch.nn.functional.max_pool2d(ids, size, 1, distance)
-    lowest = -torch.nn.functional.max_pool2d(-ids, size, 1, distance)
-    return (highest != lowest)[:, 0].numpy()
+    distance = distance or max(1, round(share * math.hypot(*ids.shape[2:])))
+    extremes = {1: ids, -1: -ids}
+    for across in ((1, 0), (0, 1)):  # a square in two steps, which is quicker
+        size, edge = [2 * distance * way + 1 for way in across], [distance * way for way in across]
+        extremes = {sign: torch.nn.functional.max_pool2d(x, size, 1, edge) for sign, x in extremes.items()}
+    return (extremes[1] != -extremes[-1])[:, 0].numpy()
 
 
 def bootstrap(values, statistic=None, *, groups=None, resamples=1000, seed=0):

@@ -13,7 +13,7 @@ import torch
 from helpers import losses
 from helpers.colour import ColourClasses, rgb_to_grey, to_float
 from helpers.metrics import ConfusionMatrix, MeanPSNR
-from helpers.models import FCN, ResNet18, UNet
+from helpers.models import FCN, ResNet, ResNet18, UNet
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos, the field's habit
 
@@ -21,6 +21,10 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos
 def normalise(images):
     """(N, 3, H, W) in [0, 1] to about zero mean and unit variance in each channel."""
     return torch.stack([(c - m) / s for c, m, s in zip(images.unbind(1), MEAN, STD, strict=True)], 1)
+
+
+def resnet(blocks, skip):
+    return lambda task: ResNet(blocks, len(task.classes), width=task.settings.width, skip=skip)
 
 
 class Classification:
@@ -34,6 +38,10 @@ class Classification:
     networks = {  # add yours here
         "resnet18": lambda task: ResNet18(len(task.classes), width=task.settings.width),
         "plain18": lambda task: ResNet18(len(task.classes), width=task.settings.width, skip=False),
+        "resnet10": resnet((1, 1, 1, 1), True),
+        "plain10": resnet((1, 1, 1, 1), False),
+        "resnet34": resnet((3, 4, 6, 3), True),
+        "plain34": resnet((3, 4, 6, 3), False),
     }
 
     def __init__(self, data, settings):
@@ -71,12 +79,20 @@ class Classification:
         return self.inputs(to_float(images), target)
 
 
+def fcn(skip):
+    return lambda task: FCN(
+        len(task.classes), width=task.settings.fcn_width or task.settings.width, skip=skip
+    )
+
+
 class Segmentation(Classification):
     """Which class is each pixel? Prediction: (N, H, W) class ids."""
 
     name, data_set, metric = "segmentation", "streets", "mean_iou"
     networks = {
-        "fcn": lambda task: FCN(len(task.classes), width=task.settings.fcn_width or task.settings.width),
+        "fcn": fcn(False),
+        "fcn16s": fcn("16s"),
+        "fcn8s": fcn(True),
         "unet": lambda task: UNet(3, len(task.classes), width=task.settings.width),
         "unet_no_skips": lambda task: UNet(3, len(task.classes), width=task.settings.width, skip=False),
     }
@@ -113,8 +129,12 @@ class Colorization(Classification):
     name, data_set, metric = "colorization", "landscapes", "psnr"
     temperature, rarity = 0.38, 0.0  # the first is Zhang et al.'s
     known_losses = ("channel_cross_entropy", "softmax_cross_entropy", "l1", "colour_classes")
-    networks = {"unet": colour_unet(True), "unet_no_skips": colour_unet(False)} | {
-        f"unet_without_level_{cut + 1}": colour_unet([i != cut for i in range(4)]) for cut in range(4)
+    networks = {
+        "unet": colour_unet(True),
+        "unet_no_skips": colour_unet(False),
+        "unet_without_1": colour_unet([False, True, True, True]),
+        "unet_without_1_2": colour_unet([False, False, True, True]),
+        "unet_without_1_2_3": colour_unet([False, False, False, True]),
     }
 
     def __init__(self, data, settings):

@@ -27,6 +27,7 @@ GALLERY = (  # what the README shows of reports/quick/figures
     "psnr_by_level",
     "red_mornings",
     "segmentation_comparison",
+    "what_skips_buy",
 )
 SUMMARY = (  # a line of the README's table each
     ("birds: accuracy", "classification", "accuracy", "residual", "plain", "colour histogram"),

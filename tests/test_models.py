@@ -6,18 +6,22 @@ from hypothesis import strategies as st
 from torch import nn
 
 from helpers.architecture import passes_bottleneck
-from helpers.models import FCN, ResNet18, UNet
+from helpers.models import FCN, ResNet, ResNet18, UNet
 
 NETWORKS = {
     "resnet": lambda **k: ResNet18(5, width=4, **k),
     "fcn": lambda: FCN(5, width=4),
+    "fcn16s": lambda: FCN(5, width=4, skip="16s"),
+    "fcn8s": lambda: FCN(5, width=4, skip=True),
     "unet": lambda **k: UNet(3, 5, width=4, **k),
 }
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_resnet18_loads_torchvision_weights_and_gives_its_logits(train):
-    theirs, ours = torchvision.models.resnet18(num_classes=7), ResNet18(7)
+@pytest.mark.parametrize("depth", [18, 34])
+def test_resnets_load_torchvision_weights_and_give_its_logits(depth, train):
+    theirs = getattr(torchvision.models, f"resnet{depth}")(num_classes=7)
+    ours = ResNet18(7) if depth == 18 else ResNet((3, 4, 6, 3), 7)
     for module in theirs.modules():  # running statistics that differ from their initial 0 and 1
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
@@ -62,7 +66,7 @@ def test_unet_has_the_channel_plan_of_the_paper():
     assert sum(p.numel() for p in net.parameters()) - norms == 31_030_658
 
 
-@pytest.mark.parametrize("name", ["fcn", "unet"])
+@pytest.mark.parametrize("name", ["fcn", "fcn8s", "unet"])
 @given(height=st.integers(16, 70), width=st.integers(16, 70))
 @settings(max_examples=15, deadline=None)
 def test_any_size_comes_back_at_its_own_size(name, height, width):
@@ -76,6 +80,33 @@ def test_any_size_comes_back_at_its_own_size(name, height, width):
 def test_odd_and_full_size_frames_come_back_at_their_own_size(name, size):
     with torch.no_grad():
         assert NETWORKS[name]().eval()(torch.rand(1, 3, *size)).shape == (1, 5, *size)
+
+
+@pytest.mark.parametrize(("skip", "sizes"), [(False, []), ("16s", [(7, 5)]), (True, [(7, 5), (13, 9)])])
+@torch.no_grad()
+def test_an_fcn_begins_as_the_32s_up_to_its_upsampling(skip, sizes):
+    torch.manual_seed(0)
+    plain = FCN(5, width=4).eval()
+    torch.manual_seed(0)
+    net, images = FCN(5, width=4, skip=skip).eval(), torch.rand(2, 3, 100, 70)
+    assert all(torch.equal(plain.state_dict()[k], v) for k, v in net.state_dict().items() if "score" not in k)
+    expected = plain.head(plain.backbone.maps(images)[-1])  # 4×3
+    for size in (*sizes, (100, 70)):
+        expected = nn.functional.interpolate(expected, size, mode="bilinear")
+    torch.testing.assert_close(net(images), expected)
+
+
+@pytest.mark.parametrize(("skip", "heard"), [(False, [3]), ("16s", [2, 3]), (True, [1, 2, 3])])
+@torch.no_grad()
+def test_an_8s_hears_a_change_of_the_map_of_stride_8_and_no_other_fcn_does(skip, heard, monkeypatch):
+    net, images = FCN(5, width=4, skip=skip).eval(), torch.rand(1, 3, 64, 64)
+    for layer in net.score:
+        nn.init.ones_(layer.weight)
+    maps, before = net.backbone.maps(images), net(images)
+    for changed in range(4):
+        others = [one + (stage == changed) for stage, one in enumerate(maps)]
+        monkeypatch.setattr(net.backbone, "maps", lambda x, others=others: others)
+        assert torch.equal(net(images), before) is not (changed in heard)
 
 
 @pytest.mark.parametrize("level", range(4))
@@ -94,8 +125,13 @@ def test_without_skips_the_bottleneck_alone_changes_the_output():
 
 
 def test_wrong_arguments_are_named():
+    for blocks in ((2, 2, 2), (1, 0, 1, 1)):
+        with pytest.raises(ValueError, match=rf"blocks=\({blocks[0]}, .*each of four stages"):
+            ResNet(blocks, 5)
     with pytest.raises(ValueError, match="skip has 3 values"):
         UNet(3, 5, skip=[True, False, True])
+    with pytest.raises(ValueError, match=r"skip='8s': give False \(32s\)"):
+        FCN(5, skip="8s")
     with pytest.raises(ValueError, match="15×40: U-Net needs at least 16×16"):
         NETWORKS["unet"]()(torch.rand(1, 3, 15, 40))
 
