@@ -22,5 +22,7 @@ notebooks: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed: make PYTHON=python3.12 ...')"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[lab,test]"
+	@echo "Downloads about 3 GB, most of it PyTorch with its CUDA libraries, into .venv (5 to 6 GB there), once;"
+	@echo "a few minutes on a fast line. Stopped in between, the same command goes on with what pip has kept."
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[lab,test]"
 	touch $@

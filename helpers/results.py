@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from helpers import ROOT
-from helpers.figures import STYLE, spoken
+from helpers.figures import STYLE, captioned, spoken
 from helpers.metrics import bootstrap, mean_iou_of
 
 COLUMNS = ["task", "data", "network", "score", "value", "low", "high", "seeds", "units", "reported"]
+COLUMN = 6.9  # inches: the text of an A4 page, where no letter of a figure is set smaller than 7 pt
 FEW = 10  # units: an interval drawn from fewer is too narrow
 REPORTED = {  # the report's own numbers; of colours it has pictures only
     ("classification", "residual"): {"accuracy": 0.90, "loss": 0.0656},
@@ -132,14 +133,21 @@ class Results:
         self.rows[network, score] = [*place, *interval, seeds, units, reported]
 
     def figure(self, figure, name):
-        """Save ``figure`` as PDF (the same bytes every time) and PNG (300 dpi), and return it to be shown."""
-        place = self.folder / "figures"
+        """Save ``figure`` as PDF (the same bytes every time) and PNG (300 dpi), and return it to be shown.
+
+        It is as wide as a report's column at most, and carries its caption in both files, as their title.
+        """
+        place, (width, height) = self.folder / "figures", figure.get_size_inches()
         place.mkdir(parents=True, exist_ok=True)
+        if width > COLUMN:
+            figure.set_size_inches(COLUMN, height * COLUMN / width)
         notes = ["drawn data"] * self.data.synthetic + [self.evidence()] * bool(self.pictures)
         figure.text(0.995, -0.005, "; ".join(notes), ha="right", va="top", fontsize=7, color="#777777")
+        caption = captioned(figure, spoken(name)[0].upper() + spoken(name)[1:])
+        about = {"Title": f"{caption} ({'; '.join(notes)})" if notes else caption, "Subject": self.task}
         with plt.style.context(STYLE):  # holds the resolution and the kind of fonts, too
-            figure.savefig(place / f"{name}.pdf", metadata={"CreationDate": None})
-            figure.savefig(place / f"{name}.png", metadata={"Software": None})
+            figure.savefig(place / f"{name}.pdf", metadata={"CreationDate": None, **about})
+            figure.savefig(place / f"{name}.png", metadata={"Software": None, **about})
         return figure
 
     def table(self, *networks):

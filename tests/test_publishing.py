@@ -1,11 +1,21 @@
 """What a run leaves for people: tables and an article for LaTeX, a page to look at."""
 
+import json
 import shutil
 import subprocess
+from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from helpers.results import COLUMNS, MAIN, latex, main_tables, tex
+from helpers import figures
+from helpers.presets import preset
+from helpers.publishing.notebooks import NOTEBOOKS, Told, execute
+from helpers.publishing.report import write_report
+from helpers.results import COLUMN, COLUMNS, MAIN, Results, latex, main_tables, tex
+from tests.test_notebooks import small
+from tests.test_results_figures import DRAWINGS, DRAWN
 
 
 def row(task, network, score, value=0.5, seeds=1, reported=None):
@@ -70,3 +80,115 @@ def test_any_text_can_be_set_by_pdflatex(tmp_path):
     start = r"\documentclass{article}\begin{document}\sloppy "
     (tmp_path / "x.tex").write_text(rf"{start}{tex(text)}\end{{document}}", encoding="utf-8")
     assert compiled(tmp_path, "x")[0].split()[-2] == "end"  # before the page number
+
+
+TITLES = {  # figures of a run, and what each says
+    "figure1_resnet18_architecture": "Figure 1. ResNet-18 with 50 % & #more",
+    "what_skips_buy": "In this run the skips are worth +0.35 → a lot",
+    "border_closeups": None,
+}
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """The folder of a run at ``smoke``, with scores, three figures and the pages of its notebooks."""
+    pictures = np.random.default_rng(0).integers(0, 255, (6, 24, 32, 3), dtype=np.uint8)
+    for name, title in TITLES.items():
+        results = Results(tmp_path, "classification", DRAWN, preset("smoke"))
+        columns = {"picture": pictures, "truth <b>": pictures}
+        results.figure(figures.compare(columns, [0], title=title), name)
+    (tmp_path / "results.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    (tmp_path / "results.tex").write_text(latex(ROWS), encoding="utf-8")
+    for notebook in NOTEBOOKS:
+        (tmp_path / f"{notebook.stem}.html").touch()
+    return tmp_path
+
+
+def test_the_article_compiles_with_the_runs_figures_captions_tables_and_references(finished):
+    write_report(finished, "smoke")
+    text, told = compiled(finished, "report", "pdflatex", "bibtex", "pdflatex", "pdflatex")
+    text = " ".join(text.split())
+    assert "Figure 1: ResNet-18 with 50 % & #more (drawn data)" in text and "+0.35 → a lot" in text
+    assert "(1 seed, 29 scenes)" in text and "[Your name]" in text and "Deep residual learning" in text
+    assert "for 2 epochs, at 32 × 32 pixels, in batches of 16, by Adam" in text and "figure3" not in text
+    assert "undefined" not in told and "Overfull" not in told and "??" not in text
+
+
+def test_an_edited_article_stays_and_the_new_one_stands_beside_it(finished, capsys):
+    for _ in range(2):
+        write_report(finished, "smoke")
+    assert not list(finished.glob("*.new.*"))
+    article = finished / "report.tex"
+    mine = article.read_text(encoding="utf-8").replace("Your name", "Ada")
+    article.write_text(mine, encoding="utf-8")
+    write_report(finished, "smoke")
+    assert (
+        article.read_text(encoding="utf-8") == mine
+        and "report.new.tex is the new one" in capsys.readouterr().out
+    )
+    assert "Your name" in (finished / "report.new.tex").read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """What a page shows and leads to."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.found = {"img": [], "a": [], "script": [], "link": []}
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.found.get(tag, []).append(dict(attributes))
+
+
+def test_the_page_leads_only_to_files_of_the_run_and_every_picture_has_its_words(finished):
+    page = Page(write_report(finished, "smoke"))
+    for link in page.found["a"]:
+        if link["href"] != "results.csv" and not link["href"].endswith(".ipynb"):  # not made by this fixture
+            assert (finished / link["href"]).is_file(), link
+    assert not page.found["script"] and not page.found["link"]
+    alts = {image["src"]: image["alt"] for image in page.found["img"]}
+    assert list(alts) == [
+        "figures/what_skips_buy.png",
+        "figures/figure1_resnet18_architecture.png",
+        "figures/border_closeups.png",
+    ]
+    assert alts["figures/border_closeups.png"] == "Border closeups: picture, truth <b> (drawn data)"
+    assert {link["href"] for link in page.found["a"]} >= {f"{path.stem}.html" for path in NOTEBOOKS}
+    text = (finished / "index.html").read_text(encoding="utf-8")
+    assert "http" not in text and "prefers-color-scheme: dark" in text and 'name="viewport"' in text
+
+
+def test_a_figure_is_no_wider_than_a_column_and_no_letter_smaller_than_seven_points(tmp_path):
+    results = Results(tmp_path, "x", DRAWN, preset("quick"))
+    for name, draw in DRAWINGS.items():
+        figure = results.figure(draw(), "figure")
+        with Image.open(tmp_path / "figures" / "figure.png") as picture:
+            assert picture.size[0] / 300 <= COLUMN + 0.1, name
+        sizes = [
+            text.get_fontsize()
+            for text in figure.findobj(lambda a: hasattr(a, "get_fontsize"))
+            if text.get_text()
+        ]
+        assert min(sizes) >= 7, name
+    pdf = (tmp_path / "figures" / "figure.pdf").read_bytes()
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+
+
+def test_a_notebooks_page_gives_every_picture_its_title_as_words(tmp_path):
+    draw = "from helpers import figures\nfigures.class_counts([3, 5, 4])"
+    page = Page(execute(small(tmp_path / "1_x.ipynb", draw), tmp_path / "out", {}).with_suffix(".html"))
+    (image,) = page.found["img"]
+    assert image["alt"] == "Between 3 and 5 images a class, 12 in all" and image["src"].startswith(
+        "data:image/png"
+    )
+
+
+def test_the_terminal_shows_the_lines_of_a_training_and_nothing_else(capsys):
+    told = Told()
+    told.write("epoch   1/12  train loss 2.4\nCPU, 2 threads\n")
+    told.write("plain, seed 2: 12 epochs, validation accuracy 0.5\n")
+    assert capsys.readouterr().out.splitlines() == [
+        "epoch   1/12  train loss 2.4",
+        "plain, seed 2: 12 epochs, validation accuracy 0.5",
+    ]

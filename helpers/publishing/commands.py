@@ -106,6 +106,7 @@ def folder(path):
 
 def run(options):
     from helpers.publishing.notebooks import NOTEBOOKS, execute
+    from helpers.publishing.report import write_report
 
     sources = {name: getattr(options, name) for name in DATA_SETS}
     if options.seeds < 1:
@@ -132,7 +133,7 @@ def run(options):
             keep["store_summary"](out / "results.json", command)
         elif options.store and not options.notebooks:
             keep["store_gallery"](out / "figures")
-        print(f"Notebooks (.ipynb, .html), figures/ and results.csv, .json, .tex are in {out}")
+        print(f"To look at: {write_report(out, options.preset)}; to write on: report.tex beside it")
 
     return work
 
