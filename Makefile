@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test setup notebooks
+.PHONY: run test setup notebooks colab colab-rehearsal
 
 run: .venv/installed
 	$(BIN)/python -m helpers run --preset quick
@@ -17,6 +17,14 @@ setup: .venv/installed
 # Runs everything and puts the outputs into notebooks/, for a commit.
 notebooks: .venv/installed
 	$(BIN)/python -m helpers run --preset quick --store
+
+# The notebooks as files to upload to Google Colab, into reports/colab/.
+colab: .venv/installed
+	$(BIN)/python -m helpers colab
+
+# By hand: runs those with Colab's versions, in an environment of their own (3 GB more to download).
+colab-rehearsal: .venv/installed
+	PYTHON=$(PYTHON) tests/colab/rehearse
 
 # Installed again only when one of these files has changed.
 .venv/installed: pyproject.toml constraints.txt

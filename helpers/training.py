@@ -31,7 +31,7 @@ def fit(model, task, data, *, folder=None, mirror=None, log=print):
         data: has ``train`` and ``valid``, see ``helpers.data``.
         folder: where runs keep their state; ``None`` keeps nothing. Several machines must all see it.
         mirror: a second folder, on Google Drive say, that gets a copy after each epoch; a fresh machine
-            whose ``folder`` is empty goes on from there.
+            whose ``folder`` is empty goes on from there. Default: as ``helpers.engine.drive`` was told.
         log: called with one plain line per epoch.
 
     Yields:
