@@ -72,7 +72,8 @@ def _box(axis, x, y, shape, label, colour):
     axis.add_patch(Rectangle((x, y - height / 2), width, height, fc=colour, ec="#333333", lw=0.8))
     text = f"{channels}" if size == (1, 1) else f"{channels}\n{size[0]}×{size[1]}"
     axis.text(x + width / 2, y - height / 2 - 0.05, text, ha="center", va="top", fontsize=7)
-    axis.text(x + width / 2, y + height / 2 + 0.04, label, ha="center", va="bottom", fontsize=7)
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}  # a shortcut may pass there
+    axis.text(x + width / 2, y + height / 2 + 0.06, label, ha="center", va="bottom", fontsize=7, bbox=behind)
     return x + width
 
 

@@ -29,7 +29,7 @@ class Classification:
     """
 
     name, data_set, metric = "classification", "birds", "accuracy"
-    known_losses = ("cross_entropy",)
+    known_losses, dense = ("cross_entropy",), False  # dense: an answer for every pixel
     networks = {  # add yours here
         "resnet18": lambda task: ResNet18(len(task.classes), width=task.settings.width),
         "plain18": lambda task: ResNet18(len(task.classes), width=task.settings.width, skip=False),
@@ -38,6 +38,7 @@ class Classification:
     def __init__(self, data, settings):
         self.check(settings)
         self.classes, self.settings = list(data.classes), settings
+        self.outputs = len(self.classes)  # channels of what a network returns
 
     @classmethod
     def check(cls, settings):
@@ -54,6 +55,16 @@ class Classification:
     def inputs(self, images, target):
         """Pictures in [0, 1] and their labels -> (what the network sees, what its output is compared to)."""
         return normalise(images), target
+
+    def check_output(self, output, inputs):
+        """Raise ValueError unless a network's output for ``inputs`` is a tensor of the task's shape."""
+        wanted = (len(inputs), self.outputs, *inputs.shape[2:])[: 4 if self.dense else 2]
+        if getattr(output, "shape", None) != wanted:
+            shape = tuple(getattr(output, "shape", ())) or f"a {type(output).__name__}"
+            inside = ", ".join(map(str, wanted[1:]))
+            raise ValueError(
+                f"your network must return (N, {inside}), it returned {shape} for N = {wanted[0]}"
+            )
 
     def loss(self, logits, target):
         return losses.class_cross_entropy(logits, target, label_smoothing=self.settings.label_smoothing)
@@ -73,7 +84,7 @@ class Classification:
 class Segmentation(Classification):
     """Which class is each pixel? Prediction: (N, H, W) class ids."""
 
-    name, data_set, metric = "segmentation", "streets", "mean_iou"
+    name, data_set, metric, dense = "segmentation", "streets", "mean_iou", True
     networks = {
         "fcn": lambda task: FCN(len(task.classes), width=task.settings.fcn_width or task.settings.width),
         "unet": lambda task: UNet(3, len(task.classes), width=task.settings.width),
@@ -94,7 +105,7 @@ class Colorization(Classification):
     Its losses have three outputs each, but for "colour_classes": one for each cell of the ab plane.
     """
 
-    name, data_set, metric = "colorization", "landscapes", "psnr"
+    name, data_set, metric, dense = "colorization", "landscapes", "psnr", True
     known_losses = ("channel_cross_entropy", "softmax_cross_entropy", "l1", "colour_classes")
     networks = {"unet": colour_unet(True), "unet_no_skips": colour_unet(False)} | {
         f"unet_without_level_{cut + 1}": colour_unet([i != cut for i in range(4)]) for cut in range(4)

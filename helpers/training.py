@@ -42,6 +42,7 @@ def fit(model, task, data, *, folder=None, mirror=None, log=print):
         FloatingPointError: the loss became nan or infinite; the model gets its last saved weights back.
         OSError: a checkpoint cannot be written; the one before it is intact.
         RuntimeError: code was edited after it was imported.
+        ValueError: the network's output has not the shape that ``task`` needs.
     """
     settings = task.settings
     train = data.train.subset(settings.limit)  # the same pictures for every seed
@@ -77,6 +78,7 @@ def step(run, inputs, target, size):
     def gradients(x, y):
         with run.engine.autocast():
             logits = run.net(x)
+        run.task.check_output(logits, x)
         loss = run.task.loss(logits.float(), y) * (len(x) / len(inputs))
         # Accelerate takes the mean over processes: weighing by shares makes it the mean over pictures.
         run.engine.backward(loss * (len(inputs) * run.processes / size))
