@@ -23,6 +23,7 @@ from helpers.publishing import colab
 from helpers.publishing.notebooks import NOTEBOOKS
 from helpers.tasks import Classification, build
 from helpers.training import fit
+from notebooks import store
 from notebooks.store import code_digest
 from tests.conftest import tiny_data
 from tests.test_notebooks import FIRST_CELL, ROOT
@@ -83,12 +84,12 @@ def test_with_an_address_readme_and_notebooks_get_badges_and_clone_from_there(tm
     (tmp_path / "notebooks").mkdir()
     for copy, source in zip(copies, NOTEBOOKS, strict=True):
         copy.write_bytes(source.read_bytes())
-    monkeypatch.setattr(colab, "ROOT", tmp_path)
-    monkeypatch.setattr(colab, "NOTEBOOKS", copies)
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    for module in (store, colab):
+        monkeypatch.setattr(module, "NOTEBOOKS", copies)
     before = [code_digest(nbformat.read(path, 4)) for path in copies]
-    made = [
-        colab.write_for_colab(tmp_path / "out") and (tmp_path / "README.md").read_text() for _ in range(2)
-    ]
+    made = [store.refer() or (tmp_path / "README.md").read_text(encoding="utf-8") for _ in range(2)]
+    colab.write_for_colab(tmp_path / "out")
     assert made[0] == made[1] and made[0].count("colab-badge.svg") == 3 and made[0].endswith("B\n")
     for path, out, digest in zip(copies, sorted((tmp_path / "out").iterdir()), before, strict=True):
         notebook = nbformat.read(path, 4)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from helpers import figures
 from helpers.presets import preset
-from helpers.publishing.notebooks import NOTEBOOKS, Told, execute
+from helpers.publishing.notebooks import NOTEBOOKS, execute, tell
 from helpers.publishing.report import write_report
 from helpers.results import COLUMN, COLUMNS, MAIN, Results, latex, main_tables, tex
 from tests.test_notebooks import small
@@ -185,9 +185,8 @@ def test_a_notebooks_page_gives_every_picture_its_title_as_words(tmp_path):
 
 
 def test_the_terminal_shows_the_lines_of_a_training_and_nothing_else(capsys):
-    told = Told()
-    told.write("epoch   1/12  train loss 2.4\nCPU, 2 threads\n")
-    told.write("plain, seed 2: 12 epochs, validation accuracy 0.5\n")
+    tell("epoch   1/12  train loss 2.4\nCPU, 2 threads\n")
+    tell("plain, seed 2: 12 epochs, validation accuracy 0.5\n")
     assert capsys.readouterr().out.splitlines() == [
         "epoch   1/12  train loss 2.4",
         "plain, seed 2: 12 epochs, validation accuracy 0.5",

@@ -160,6 +160,7 @@ def colab(options):
     out = folder(options.out or ROOT / "reports" / "colab")
 
     def work():
+        runpy.run_path(str(ROOT / "notebooks" / "store.py"))["refer"]()
         for path in write_for_colab(out):
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
         print("Upload one at https://colab.research.google.com, and there: Runtime → Run all")

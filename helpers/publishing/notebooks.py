@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 from tqdm import tqdm
@@ -24,15 +25,10 @@ class NotebookFailed(RuntimeError):
     """A cell raised; the executed part of the notebook is kept."""
 
 
-class Told:
-    """Passes the lines of a training on to the terminal, above the bar, while its cell still runs."""
-
-    def write(self, text):
-        for line in re.findall(r"^(?:epoch +\d|.*, seed \d+: ).*", text, re.MULTILINE):
-            tqdm.write(line)
-
-    def flush(self):
-        pass
+def tell(text):
+    """Pass the lines of a training on to the terminal, above the bar, while its cell still runs."""
+    for line in re.findall(r"^(?:epoch +\d|.*, seed \d+: ).*", text, re.MULTILINE):
+        tqdm.write(line)
 
 
 def execute(source, folder, parameters):
@@ -44,7 +40,10 @@ def execute(source, folder, parameters):
     os.environ["COURSEWORK_HEADLESS"] = "1"  # a stored slider cannot be moved, a stored bar stands at 0 %
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     options = {"kernel_name": "python3", "cwd": ROOT, "extra_arguments": ["--log-level=40"]}
-    options |= {"progress_bar": {"desc": source.stem}, "stdout_file": Told()}
+    options |= {
+        "progress_bar": {"desc": source.stem},
+        "stdout_file": SimpleNamespace(write=tell, flush=lambda: None),
+    }
     try:
         papermill.execute_notebook(source, executed, parameters, **options)
     except papermill.PapermillExecutionError as error:
