@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test setup notebooks
+.PHONY: run test setup notebooks colab colab-rehearsal
 
 run: .venv/installed
 	$(BIN)/python -m helpers run --preset quick
@@ -18,9 +18,19 @@ setup: .venv/installed
 notebooks: .venv/installed
 	$(BIN)/python -m helpers run --preset quick --store
 
+# The notebooks as files to upload to Google Colab, into reports/colab/.
+colab: .venv/installed
+	$(BIN)/python -m helpers colab
+
+# By hand: runs those with Colab's versions, in an environment of their own (3 GB more to download).
+colab-rehearsal: .venv/installed
+	PYTHON=$(PYTHON) tests/colab/rehearse
+
 # Installed again only when one of these files has changed.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed: make PYTHON=python3.12 ...')"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[lab,test]"
+	@echo "Downloads about 3 GB, most of it PyTorch with its CUDA libraries, into .venv (5 to 6 GB there), once;"
+	@echo "a few minutes on a fast line. Stopped in between, the same command goes on with what pip has kept."
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[lab,test]"
 	touch $@

@@ -79,8 +79,9 @@ def _box(axis, x, y, shape, label, colour):
     width, height = 0.1 * max(channels, 2) ** 0.4, 0.16 * max(size) ** 0.5
     axis.add_patch(Rectangle((x, y - height / 2), width, height, fc=colour, ec="#333333", lw=0.8))
     text = f"{channels}" if size == (1, 1) else f"{channels}\n{size[0]}×{size[1]}"
-    axis.text(x + width / 2, y - height / 2 - 0.05, text, ha="center", va="top", fontsize=6)
-    axis.text(x + width / 2, y + height / 2 + 0.04, label, ha="center", va="bottom", fontsize=6)
+    axis.text(x + width / 2, y - height / 2 - 0.05, text, ha="center", va="top", fontsize=7)
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}  # a shortcut may pass there
+    axis.text(x + width / 2, y + height / 2 + 0.06, label, ha="center", va="bottom", fontsize=7, bbox=behind)
     return x + width
 
 
@@ -97,11 +98,11 @@ def _draw_row(axis, steps):
         colour = "#56B4E9" if block else "#E69F00" if "conv" in name or "pool" in name else "#CC79A7"
         right = _box(axis, x, 0, shape, name.replace("backbone.", ""), colour)
         if block and module.skip:
-            shortcuts, end = True, right + 0.13
+            shortcuts, end = True, right + 0.2
             line = {"color": ORANGE, "lw": 1.2, "ls": "-" if module.downsample is None else "--"}
-            axis.plot([x - 0.13, x - 0.13, end], [0, 1.25, 1.25], **line)
+            axis.plot([x - 0.2, x - 0.2, end], [0, 1.25, 1.25], **line)
             _arrow(axis, (end, 1.25), (end, 0), color=ORANGE, lw=1.2, shrinkA=0, shrinkB=0)
-        x = right + 0.4
+        x = right + 0.52
     axis.set(xlim=(-0.3, x), ylim=(-1.5, 1.4))
     return "shortcuts (orange): identity, or 1×1 projection (dashed)" if shortcuts else "no shortcuts"
 
@@ -110,7 +111,7 @@ def _draw_unet(axis, model, steps, images):
     depth, edges = len(model.skip), {}
     shape_of = {name: shape for name, _, shape in steps}
     down, up = ([f"{way}.{i}" for i in range(depth)] for way in ("down", "up"))
-    x, previous = _box(axis, 0, 0, tuple(images.shape), "input", "#dddddd") + 0.3, None
+    x, previous = _box(axis, 0, 0, tuple(images.shape), "input", "#dddddd") + 0.4, None
     for name in [*down, "bottleneck", *reversed(up), "head"]:
         level = depth if name == "bottleneck" else 0 if name == "head" else int(name[-1])
         y = -1.45 * level

@@ -21,9 +21,22 @@ def styled(draw):
         with plt.style.context(STYLE):
             figure = draw(*args, **kwargs)
             plt.close(figure)
+            captioned(figure)
             return figure
 
     return drawing
+
+
+def captioned(figure, name="Pictures"):
+    """What a figure says above itself, or else ``name`` and its columns' titles; notebooks then give it to
+    those who cannot see the picture."""
+    left, centre = ([axis.get_title(loc=loc) for axis in figure.axes] for loc in ("left", "center"))
+    own = dict.fromkeys(filter(None, [figure.get_suptitle()] if figure.get_suptitle() else left))
+    columns = ", ".join(dict.fromkeys(filter(None, centre)))
+    caption = " ".join(("; ".join(own) or ": ".join(filter(None, [name, columns]))).split())
+    caption = textwrap.shorten(caption, 250, placeholder=" …")
+    figure._repr_mimebundle_ = lambda **kwargs: ({}, {"image/png": {"alt": caption}})
+    return caption
 
 
 def to_picture(image):

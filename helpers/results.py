@@ -1,6 +1,7 @@
 """What a notebook leaves behind: figures, and one table of scores as CSV, JSON and LaTeX."""
 
 import json
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from helpers import ROOT
-from helpers.figures import STYLE, spoken
+from helpers.figures import STYLE, captioned, spoken
 from helpers.metrics import bootstrap, mean_iou_of
 
 COLUMNS = ["task", "data", "network", "score", "value", "low", "high", "seeds", "units", "reported"]
+COLUMN = 6.9  # inches: the text of an A4 page, where no letter of a figure is set smaller than 7 pt
 FEW = 10  # units: an interval drawn from fewer is too narrow
 REPORTED = {  # the report's own numbers; of colours it has pictures only
     ("classification", "residual"): {"accuracy": 0.90, "loss": 0.0656},
@@ -20,6 +22,17 @@ REPORTED = {  # the report's own numbers; of colours it has pictures only
     ("colorization", "U-Net"): {},
     ("colorization", "no skips"): {},
 }
+MAIN = {  # of a task's table in a paper; results.csv holds all scores
+    "classification": ["accuracy", "loss"],
+    "segmentation": ["mean_iou", "border_mean_iou", "pixel_accuracy"],
+    "colorization": ["psnr", "ssim", "ab_error"],
+}
+PREAMBLE = r"""% needs \usepackage{booktabs,graphicx} in the preamble; all scores stand in results.csv
+\providecommand{\fitted}[1]{\resizebox{\ifdim\width>\columnwidth\columnwidth\else\width\fi}{!}{#1}}
+"""
+ESCAPED = {sign: f"\\{sign}" for sign in "#$%&_{}"} | {"[": "{[}", "−": "$-$", "→": r"$\to$"}
+ESCAPED |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+ESCAPED |= {"<": "$<$", ">": "$>$", "|": "$|$", "×": r"$\times$", "·": r"$\cdot$", "²": "$^2$"}
 
 
 def report_folder(preset, seeds=1, **sources):
@@ -120,25 +133,29 @@ class Results:
         self.rows[network, score] = [*place, *interval, seeds, units, reported]
 
     def figure(self, figure, name):
-        """Save ``figure`` as PDF (the same bytes every time) and PNG (300 dpi), and return it to be shown."""
-        place = self.folder / "figures"
+        """Save ``figure`` as PDF (the same bytes every time) and PNG (300 dpi), and return it to be shown.
+
+        It is as wide as a report's column at most, and carries its caption in both files, as their title.
+        """
+        place, (width, height) = self.folder / "figures", figure.get_size_inches()
         place.mkdir(parents=True, exist_ok=True)
+        if width > COLUMN:
+            figure.set_size_inches(COLUMN, height * COLUMN / width)
         notes = ["drawn data"] * self.data.synthetic + [self.evidence()] * bool(self.pictures)
         figure.text(0.995, -0.005, "; ".join(notes), ha="right", va="top", fontsize=7, color="#777777")
+        caption = captioned(figure, spoken(name)[0].upper() + spoken(name)[1:])
+        about = {"Title": f"{caption} ({'; '.join(notes)})" if notes else caption, "Subject": self.task}
         with plt.style.context(STYLE):  # holds the resolution and the kind of fonts, too
-            figure.savefig(place / f"{name}.pdf", metadata={"CreationDate": None})
-            figure.savefig(place / f"{name}.png", metadata={"Software": None})
+            figure.savefig(place / f"{name}.pdf", metadata={"CreationDate": None, **about})
+            figure.savefig(place / f"{name}.png", metadata={"Software": None, **about})
         return figure
 
     def table(self, *networks):
         """This task's scores: one row per network, one column per score, with 95 % intervals."""
         rows = [row for row in self.rows.values() if not networks or row[2] in networks]
         frame = pd.DataFrame(rows, columns=COLUMNS)
-        frame["cell"] = [show(row.value, row.low, row.high) for row in frame.itertuples()]
-        wide = frame.pivot(index="network", columns="score", values="cell").fillna("")
-        wide = wide.loc[frame.network.unique(), frame.score.unique()].rename(columns=spoken)
         evidence = {row.network: joined(row.seeds, row.units) for row in frame.itertuples()}
-        return wide.assign(evidence=pd.Series(evidence)).rename_axis(index=None, columns=None)
+        return by_network(frame).rename(columns=spoken).assign(evidence=pd.Series(evidence))
 
     def beside_report(self):
         """Our scores beside the report's, of the presets that train by its settings or to beat it, on real
@@ -161,18 +178,64 @@ class Results:
         rows = [row for row in self._saved() if row["task"] != self.task] + mine
         rows.sort(key=lambda row: row["task"])
         frame = pd.DataFrame(rows, columns=COLUMNS)
-        latex = frame.drop(columns=["low", "high"]).dropna(axis="columns", how="all")
-        latex["value"] = [show(row.value, row.low, row.high) for row in frame.itertuples()]
         self.folder.mkdir(parents=True, exist_ok=True)
         for suffix, text in {
             "json": json.dumps(rows, indent=1, ensure_ascii=False) + "\n",
             "csv": frame.to_csv(index=False),
-            "tex": latex.to_latex(index=False, escape=True, na_rep=""),
+            "tex": latex(rows),
         }.items():
             beside = self.folder / f"results.{suffix}.part"
             beside.write_text(text, encoding="utf-8")
             beside.replace(self.folder / f"results.{suffix}")
         return self.table()
+
+
+def by_network(frame):
+    """Rows of scores as a table: one row per network, one column per score, "" where nothing was measured."""
+    cells = [show(row.value, row.low, row.high) for row in frame.itertuples()]
+    wide = frame.assign(cell=cells).pivot(index="network", columns="score", values="cell").fillna("")
+    wide = wide.loc[frame.network.unique(), frame.score.unique()]
+    return wide.rename_axis(index=None, columns=None)
+
+
+def main_tables(rows):
+    """The ``MAIN`` scores of saved rows, for a paper or a page: (task, caption, table) of each task.
+
+    A table shows the networks that have the first of them and another one, and the baselines that have it.
+    """
+    tasks = dict(list(pd.DataFrame(rows, columns=COLUMNS).groupby("task")))
+    for task in sorted(tasks, key=[*MAIN, *tasks].index):
+        frame, measured = tasks[task], tasks[task].score.unique()
+        scores = [s for s in MAIN.get(task, measured) if s in measured][:3] or list(measured[:3])
+        frame = frame[frame.score.isin(scores)]
+        count, first = frame.network.value_counts(), frame[frame.score == scores[0]]
+        shown = first.network[first.network.map(count).ge(min(2, len(scores))) | first.seeds.eq(0)]
+        frame = frame[frame.network.isin(shown)]
+        table = by_network(frame).reindex(columns=scores)
+        for score, its in frame.dropna(subset="reported").groupby("score", sort=False):
+            table[f"{spoken(score)}, reported"] = its.set_index("network").reported.map(show)
+        trained = frame[frame.seeds > 0] if frame.seeds.any() else frame
+        evidence = "; ".join(dict.fromkeys(joined(row.seeds, row.units) for row in trained.itertuples()))
+        caption = f"{task.capitalize()} on {frame.data.iloc[0]}, with 95 % intervals ({evidence})"
+        yield task, caption, table.fillna("").rename(columns=spoken)
+
+
+def latex(rows):
+    """The main tables for a paper: one float per task, never wider than its column, for pdflatex."""
+    text, (start, end) = PREAMBLE, (r"\begin{tabular}", r"\end{tabular}")
+    for task, caption, table in main_tables(rows):
+        cells = table.map(lambda cell: re.sub(r"(\[.*)", r"{\\scriptsize \1}", cell).replace("-", "$-$"))
+        how = {"position": "tb", "column_format": "l" + "r" * len(cells.columns), "escape": False}
+        how |= {"caption": tex(caption), "label": f"tab:{task}"}
+        placed = cells.rename(index=tex, columns=tex).to_latex(**how)
+        text += placed.replace(start, rf"\centering\fitted{{{start}").replace(end, end + "}")
+    return text
+
+
+def tex(text):
+    """Any text as plain LaTeX for pdflatex; signs that its fonts lack become question marks."""
+    known = re.sub("[^ -~À-ÏÑ-Ýß-ïñ-ýÿ–—…‘’“”−→·²]", "?", text)
+    return "".join(ESCAPED.get(sign, sign) for sign in known)
 
 
 def joined(seeds, units):

@@ -34,7 +34,7 @@ class Classification:
     """
 
     name, data_set, metric = "classification", "birds", "accuracy"
-    known_losses = ("cross_entropy",)
+    known_losses, stride = ("cross_entropy",), None  # a map of answers has one for stride × stride pixels
     networks = {  # add yours here
         "resnet18": lambda task: ResNet18(len(task.classes), width=task.settings.width),
         "plain18": lambda task: ResNet18(len(task.classes), width=task.settings.width, skip=False),
@@ -47,6 +47,7 @@ class Classification:
     def __init__(self, data, settings):
         self.check(settings)
         self.classes, self.settings = list(data.classes), settings
+        self.outputs = len(self.classes)  # channels of what a network returns
 
     @classmethod
     def check(cls, settings):
@@ -63,6 +64,17 @@ class Classification:
     def inputs(self, images, target):
         """Pictures in [0, 1] and their labels -> (what the network sees, what its output is compared to)."""
         return normalise(images), target
+
+    def check_output(self, output, inputs):
+        """Raise ValueError unless a network's output for ``inputs`` is a tensor of the task's shape."""
+        sides = [-(-side // self.stride) for side in inputs.shape[2:]] if self.stride else []
+        wanted = (len(inputs), self.outputs, *sides)
+        if getattr(output, "shape", None) != wanted:
+            shape = tuple(getattr(output, "shape", ())) or f"a {type(output).__name__}"
+            inside = ", ".join(map(str, wanted[1:]))
+            raise ValueError(
+                f"your network must return (N, {inside}), it returned {shape} for N = {wanted[0]}"
+            )
 
     def loss(self, logits, target):
         return losses.class_cross_entropy(logits, target, label_smoothing=self.settings.label_smoothing)
@@ -88,7 +100,7 @@ def fcn(skip):
 class Segmentation(Classification):
     """Which class is each pixel? Prediction: (N, H, W) class ids."""
 
-    name, data_set, metric = "segmentation", "streets", "mean_iou"
+    name, data_set, metric, stride = "segmentation", "streets", "mean_iou", 1
     networks = {
         "fcn": fcn(False),
         "fcn16s": fcn("16s"),
@@ -126,7 +138,7 @@ class Colorization(Classification):
     answer is read at ``temperature`` and ``rarity``, see ``ColourClasses.decode``.
     """
 
-    name, data_set, metric = "colorization", "landscapes", "psnr"
+    name, data_set, metric, stride = "colorization", "landscapes", "psnr", 1
     temperature, rarity = 0.38, 0.0  # the first is Zhang et al.'s
     known_losses = ("channel_cross_entropy", "softmax_cross_entropy", "l1", "colour_classes")
     networks = {
@@ -139,7 +151,7 @@ class Colorization(Classification):
 
     def __init__(self, data, settings):
         super().__init__(data, settings)
-        self.colours, self.outputs, self.stride = None, 3, 1
+        self.colours, self.outputs = None, 3
         if settings.loss == "colour_classes":
             self.colours = ColourClasses()
             batches = np.array_split(np.arange(len(data.train)), -(-len(data.train) // 64))

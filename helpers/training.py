@@ -31,7 +31,7 @@ def fit(model, task, data, *, folder=None, mirror=None, log=print):
         data: has ``train`` and ``valid``, see ``helpers.data``.
         folder: where runs keep their state; ``None`` keeps nothing. Several machines must all see it.
         mirror: a second folder, on Google Drive say, that gets a copy after each epoch; a fresh machine
-            whose ``folder`` is empty goes on from there.
+            whose ``folder`` is empty goes on from there. Default: as ``helpers.engine.drive`` was told.
         log: called with one plain line per epoch.
 
     Yields:
@@ -41,7 +41,7 @@ def fit(model, task, data, *, folder=None, mirror=None, log=print):
         CheckpointError: the checkpoint found there is damaged, or of another run.
         FloatingPointError: the loss became nan or infinite; the model gets its last saved weights back.
         OSError: a checkpoint cannot be written; the one before it is intact.
-        RuntimeError: code was edited after it was imported.
+        RuntimeError, ValueError: code was edited after it was imported; the output has a wrong shape.
     """
     settings = task.settings
     train = data.train.subset(settings.limit)  # the same pictures for every seed
@@ -78,6 +78,7 @@ def step(run, inputs, target, size):
     def gradients(x, y):
         with run.engine.autocast():
             logits = run.net(x)
+        run.task.check_output(logits, x)
         loss = run.task.loss(logits.float(), y) * (len(x) / len(inputs))
         # Accelerate takes the mean over processes: weighing by shares makes it the mean over pictures.
         run.engine.backward(loss * (len(inputs) * run.processes / size))

@@ -1,13 +1,15 @@
 """Put the outputs of an executed run into the notebooks beside this file, its pictures into gallery/, and
-the scores of one over several seeds into the README.
+the scores of one over several seeds into the README; and the project's address into all of them.
 
-``python -m helpers run --store`` does it; only for those who change the notebooks.
+``python -m helpers run --store`` and ``colab`` do it; only for those who change or publish the notebooks.
 """
 
 import base64
 import hashlib
 import io
 import json
+import re
+import tomllib
 from datetime import date
 from pathlib import Path
 
@@ -16,9 +18,10 @@ from PIL import Image
 
 from helpers import ROOT
 from helpers.engine.files import written_beside
-from helpers.publishing.notebooks import NotebookFailed
+from helpers.publishing.notebooks import NOTEBOOKS, NotebookFailed
 from helpers.results import joined, show
 
+COLAB = "https://colab.research.google.com"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 GALLERY = (  # what the README shows of reports/quick/figures
     "border_closeups",
@@ -39,8 +42,12 @@ SUMMARY = (  # a line of the README's table each
 
 
 def code_digest(notebook):
-    """A digest of the code cells alone: equal where the stored outputs belong to the code."""
+    """A digest of the code cells alone: equal where the stored outputs belong to the code.
+
+    Where the project is cloned from, which ``python -m helpers colab`` fills in, changes no output.
+    """
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    code = [re.sub("^REPOSITORY = .*", "", source, flags=re.MULTILINE) for source in code]
     return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
@@ -110,3 +117,29 @@ def store_gallery(figures):
         with Image.open(figures / f"{name}.png") as picture:
             picture.thumbnail((900, 900))
             picture.convert("RGB").quantize(128).save(place / f"{name}.png", optimize=True)
+
+
+def refer():
+    """Let Colab clone the project from ``Repository`` in pyproject.toml, where there is such an address: each
+    notebook's first cell gets it, and badges in the notebooks and the README open them there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    address, badges = project.get("urls", {}).get("Repository", ""), []
+    if not address:
+        return
+    place = address.removesuffix(".git").replace("https://github.com", f"{COLAB}/github")
+    for path in NOTEBOOKS:
+        link = f"{place}/blob/main/notebooks/{path.name}"
+        badges.append(f"[![Open {path.name} in Colab]({COLAB}/assets/colab-badge.svg)]({link})")
+        notebook = nbformat.read(path, 4)
+        head, first = notebook.cells[0], next(c for c in notebook.cells if c.cell_type == "code")
+        text = head.source.partition("\n\n")[2] if head.source.startswith("[![Open") else head.source
+        head.source = f"{badges[-1]}\n\n{text}"
+        new = f'REPOSITORY = "{address}"'
+        first.source = re.sub("^REPOSITORY = .*", new, first.source, flags=re.MULTILINE)
+        with written_beside(path) as beside:
+            nbformat.write(notebook, beside)
+    readme = ROOT / "README.md"
+    before, mark, rest = readme.read_text(encoding="utf-8").partition("<!-- colab -->\n")
+    _, end, after = rest.partition("<!-- end of colab -->")
+    with written_beside(readme) as beside:
+        beside.write_text(f"{before}{mark}{' '.join(badges)}\n{end}{after}", encoding="utf-8")

@@ -55,7 +55,14 @@ def test_all_notebooks_and_exercises_run_at_smoke_and_leave_what_the_readme_prom
     main(["run", "--preset", "smoke", "--out", str(tmp_path)])
     names = {p.name for p in tmp_path.iterdir()}
     assert {f"{n.stem}{s}" for n in NOTEBOOKS for s in (".ipynb", ".html")} <= names
-    assert {"results.csv", "results.json", "results.tex", "figures"} <= names
+    assert {
+        "results.csv",
+        "results.json",
+        "results.tex",
+        "report.tex",
+        "references.bib",
+        "index.html",
+    } <= names
     figures = {p.name for p in (tmp_path / "figures").iterdir()}
     assert {p[:-4] for p in figures if p.endswith(".pdf")} == {p[:-4] for p in figures if p.endswith(".png")}
     for number in range(1, 7):
@@ -217,6 +224,15 @@ def test_wrong_arguments_end_with_one_clear_line_before_anything_is_done(argumen
         main(arguments)
     shown = capsys.readouterr()
     assert stop.value.code == 2 and message in shown.err and "Traceback" not in shown.err and not shown.out
+
+
+def test_prepare_makes_by_default_what_the_readmes_next_line_needs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    ready, used = re.findall(
+        r"^python -m helpers (prepare birds|run --preset report)(.*)", readme, re.MULTILINE
+    )
+    assert "--preset" not in ready[1] and used[0] == "run --preset report"
+    assert make_parser().parse_args(["prepare", "birds"]).preset == "report"
 
 
 def test_a_folder_that_is_not_there_is_named(capsys):

@@ -38,8 +38,8 @@ def test_results_are_the_same_in_csv_json_and_latex(tmp_path):
     frame = pd.read_csv(tmp_path / "results.csv")
     assert [r["value"] for r in rows] == frame.value.tolist() == [0.75, 0.25]
     latex = (tmp_path / "results.tex").read_text()
-    value, low, high = (rows[0][key] for key in ("value", "low", "high"))
-    assert show(value, low, high) in latex and latex.count(r"\\") == 3
+    value, _, interval = show(*(rows[0][key] for key in ("value", "low", "high"))).partition(" ")
+    assert rf"residual & {value} {{\scriptsize {interval}}}" in latex and latex.count(r"\\") == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results.csv", "results.json", "results.tex"]
 
 

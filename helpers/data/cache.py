@@ -23,8 +23,9 @@ from .batches import ArrayDataset
 from .decode import Decoder, checksum
 from .inventory import Inventory, take_stock
 from .listing import Listing
+from .similar import COUNTED
 
-VERSION = 3  # raise it when the same files would give other arrays
+VERSION = f"3{'' if COUNTED else '-exact'}"  # raise it when the same files would give other arrays
 CHECKED = 2**26  # bytes whose checksums are compared on opening; spread evenly over a larger cache
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +52,29 @@ class Inventory:
         rows += [("left out", why, len(files), files[0]) for why, files in by_reason(self.left_out).items()]
         for pair, count in self.near_duplicates.items():
             rows.append(("near-duplicates", pair, count, self.near_examples[pair]))
+        if not self.near_duplicates:
+            rows.append(("near-duplicates", "not counted: the package ImageHash is not installed", 0, ""))
         return pd.DataFrame(rows, columns=["what", "detail", "files", "example"])
 
+    def notes(self) -> list[str]:
+        """What the table leaves open, a sentence each."""
+        notes = ["Near-duplicates: pairs of pictures in two parts that look alike, and make a test too easy."]
+        if self.shares:
+            shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())
+            notes.append(
+                f"Share of the pixels: {shares}. None is all that has no class of its own, as the sky."
+            )
+        if never := ", ".join(n for n, share in self.shares.items() if not share and ":" not in n):
+            notes.append(
+                f"Never there: {never}. A class without pixels has no IoU (nan); means leave it out."
+            )
+        return notes
+
     def _repr_html_(self) -> str:
-        return self.table().to_html(index=False)
+        return self.table().to_html(index=False) + "".join(f"<p>{escape(note)}</p>" for note in self.notes())
 
     def __str__(self) -> str:
-        table = self.table().to_string(index=False, max_colwidth=90)
-        shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())
-        return f"{table}\nshare of the pixels: {shares}" if shares else table
+        return "\n".join([self.table().to_string(index=False, max_colwidth=90), *self.notes()])
 
 
 def take_stock(listing: Listing, told: list[Decoded], masks: Sequence) -> tuple[Inventory, dict, list[int]]:

@@ -1,6 +1,7 @@
 """One training from its first epoch to its last: the device, the processes, and what was saved before."""
 
 import json
+import os
 import time
 from dataclasses import asdict
 
@@ -11,6 +12,7 @@ from tqdm.auto import tqdm
 from helpers.engine.batches import Losses, prefetch
 from helpers.engine.checkpoint import Checkpoints, digest
 from helpers.engine.device import accelerator, describe_device, hidden, total
+from helpers.engine.drive import MIRROR
 from helpers.engine.memory import Parts
 from helpers.engine.optimizer import learning_rate, make_optimizer
 from helpers.engine.source import Code
@@ -29,6 +31,7 @@ class Run:
         steps = {"recipe": recipe, "optimizer": (make_optimizer, learning_rate)}
         self.code = Code(model, inputs=task.inputs, loss=task.loss, **steps)
         this = type(model).__name__, describe(model, task, train), self.code.parts
+        mirror = mirror or (folder and os.environ.get(MIRROR))
         self.saved = Checkpoints(folder, mirror, *this, task.metric, self.log)
         self.folder, self.processes = self.saved.folder, self.engine.num_processes
         self.epochs, self.parts = task.settings.epochs, Parts(self.log)

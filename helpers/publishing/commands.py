@@ -1,4 +1,4 @@
-"""The command line: the notebooks, the data, one network."""
+"""The command line: the notebooks, here and for Colab, the data, one network."""
 
 import argparse
 import runpy
@@ -24,7 +24,8 @@ EXAMPLES = """examples:
 
 def make_parser():
     parser = argparse.ArgumentParser(
-        prog="python -m helpers", description="Run the notebooks, prepare a data set, or train one network."
+        prog="python -m helpers",
+        description="Run the notebooks, here or in Colab; prepare data; train a network.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run the notebooks and write a report").add_argument
@@ -41,6 +42,9 @@ def make_parser():
     prepare("--from", dest="source", metavar="DIR", help="a folder or archive that holds it")
     prepare("--classes", type=int, metavar="N", help="keep the first so many species (400 of BIRDS 525)")
     prepare("--skip-bad", action="store_true", help="leave bad files out, however many")
+
+    colab = commands.add_parser("colab", help="write the notebooks for Google Colab, to be uploaded")
+    colab.add_argument("--out", metavar="DIR", help="where they go; default: reports/colab")
 
     train = commands.add_parser(
         "train",
@@ -64,8 +68,8 @@ def make_parser():
         shown = {pixels: "HxW", int: "N", float: "X", str: "NAME"}[kind]
         changes(f"--{field.name.replace('_', '-')}", type=kind, metavar=shown)
 
-    for add in (run, prepare, train):
-        add("--preset", choices=PRESETS, default="quick", help="default: quick")
+    for add, default in ((run, "quick"), (prepare, "report"), (train, "quick")):
+        add("--preset", choices=PRESETS, default=default, help=f"default: {default}")
     return parser
 
 
@@ -84,7 +88,7 @@ def main(arguments=None):
     parser = make_parser()
     options = parser.parse_args(arguments)
     try:
-        work = {"run": run, "prepare": prepare, "train": train}[options.command](options)
+        work = {"run": run, "prepare": prepare, "colab": colab, "train": train}[options.command](options)
     except ValueError as error:  # nothing has been done yet
         parser.error(str(error))
     try:
@@ -106,6 +110,7 @@ def folder(path):
 
 def run(options):
     from helpers.publishing.notebooks import NOTEBOOKS, execute
+    from helpers.publishing.report import write_report
 
     sources = {name: getattr(options, name) for name in DATA_SETS}
     if options.seeds < 1:
@@ -132,7 +137,7 @@ def run(options):
             keep["store_summary"](out / "results.json", command)
         elif options.store and not options.notebooks:
             keep["store_gallery"](out / "figures")
-        print(f"Notebooks (.ipynb, .html), figures/ and results.csv, .json, .tex are in {out}")
+        print(f"To look at: {write_report(out, options.preset)}; to write on: report.tex beside it")
 
     return work
 
@@ -145,6 +150,20 @@ def prepare(options):
 
     def work():
         print(prepare(options.name, options.source, size, options.classes, options.skip_bad).inventory)
+
+    return work
+
+
+def colab(options):
+    from helpers.publishing.colab import write_for_colab
+
+    out = folder(options.out or ROOT / "reports" / "colab")
+
+    def work():
+        runpy.run_path(str(ROOT / "notebooks" / "store.py"))["refer"]()
+        for path in write_for_colab(out):
+            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        print("Upload one at https://colab.research.google.com, and there: Runtime → Run all")
 
     return work
 

@@ -1,17 +1,34 @@
 """Run the notebooks from outside."""
 
 import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
+from tqdm import tqdm
 
 from helpers import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
 
 
+PAGE = """{% extends "lab/index.html.j2" %}
+{% block data_png %}
+{% set alt = output | get_metadata("alt", "image/png") or "a picture" %}
+{{ super() | replace("<img ", '<img alt="' ~ alt | escape_html ~ '" ', 1) }}
+{% endblock data_png %}
+"""  # nbconvert's own gives no picture the text that it comes with, see ``helpers.figures.captioned``
+
+
 class NotebookFailed(RuntimeError):
     """A cell raised; the executed part of the notebook is kept."""
+
+
+def tell(text):
+    """Pass the lines of a training on to the terminal, above the bar, while its cell still runs."""
+    for line in re.findall(r"^(?:epoch +\d|.*, seed \d+: ).*", text, re.MULTILINE):
+        tqdm.write(line)
 
 
 def execute(source, folder, parameters):
@@ -23,10 +40,12 @@ def execute(source, folder, parameters):
     os.environ["COURSEWORK_HEADLESS"] = "1"  # a stored slider cannot be moved, a stored bar stands at 0 %
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     options = {"kernel_name": "python3", "cwd": ROOT, "extra_arguments": ["--log-level=40"]}
+    options |= {
+        "progress_bar": {"desc": source.stem},
+        "stdout_file": SimpleNamespace(write=tell, flush=lambda: None),
+    }
     try:
-        papermill.execute_notebook(
-            source, executed, parameters, progress_bar={"desc": source.stem}, **options
-        )
+        papermill.execute_notebook(source, executed, parameters, **options)
     except papermill.PapermillExecutionError as error:
         raise NotebookFailed(
             f"{executed}: cell {error.exec_count} stopped with {error.ename}: {error.evalue}"
@@ -42,7 +61,9 @@ def to_html(executed):
     """The same notebook as one HTML file beside it."""
     from nbconvert import HTMLExporter
 
-    page, _ = HTMLExporter(embed_images=True).from_notebook_node(nbformat.read(executed, 4))
+    page, _ = HTMLExporter(embed_images=True, raw_template=PAGE).from_notebook_node(
+        nbformat.read(executed, 4)
+    )
     # nbconvert's page shows source code in Markdown outputs in a proportional font; JupyterLab does not.
     rule = "<style>.jp-RenderedMarkdown pre { font-family: monospace; font-size: 13px }</style>"
     page = page.replace("</head>", f"{rule}</head>", 1)

@@ -100,7 +100,7 @@ def camvid(folder, size, cache):
             with Image.open(path) as image:
                 images.append(np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)))
             masks.append(streets.read_mask(mask_of(path), size, image.size))
-            names.append(path.relative_to(folder))
+            names.append(str(path.relative_to(folder)))
         blocks = np.arange(len(names)) // streets.SECOND
         return ArrayDataset(np.stack(images), np.stack(masks), names, groups=blocks, unit="blocks of frames")
 

@@ -1,6 +1,7 @@
 """The three layouts, whole ones, as they come out of prepare()."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import helpers.data
-from helpers.data import ArrayDataset, DataError, similar, streets
+from helpers.data import ArrayDataset, DataError, Inventory, similar, streets
 from helpers.data.landscapes import split_photos
 
 from .making import make_birds, make_landscapes, make_streets, mask, mask_image, photo, snapshot
@@ -291,6 +292,16 @@ def test_photos_split_80_10_10(n, seed):
 
 
 # All three
+
+
+def test_an_inventory_says_what_its_words_mean_and_which_class_never_occurs():
+    inventory = Inventory(
+        {"train": 1}, {}, [], {"train – test": 0}, {"train – test": ""}, {"None": 1.0, "Walls": 0.0}
+    )
+    for shown in (str(inventory), inventory._repr_html_()):
+        assert "Near-duplicates: pairs of pictures in two parts that look alike" in shown
+        assert "None is all that has no class of its own" in shown and "Never there: Walls." in shown
+    assert "None is" not in str(replace(inventory, shares={}))
 
 
 def test_near_duplicates_across_splits_are_counted(tmp_path, prepare):

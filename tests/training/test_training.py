@@ -20,7 +20,7 @@ CASES = [
     ("segmentation", "fcn"),
     ("segmentation", "unet_no_skips"),
     ("colorization", "unet"),
-    ("colorization", "unet_without_level_2"),
+    ("colorization", "unet_without_1_2"),
 ]
 
 
@@ -203,3 +203,23 @@ def test_unknown_names_are_answered_with_the_known_ones():
         make("classification", "resnet50")
     with pytest.raises(ValueError, match="for colorization: choose one of channel_cross_entropy"):
         make("colorization", "unet", loss="cross_entropy")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("classification", torch.nn.Conv2d(3, 3, 1), r"\(N, 3\), it returned \(8, 3, 32, 32\) for N = 8"),
+        ("segmentation", torch.nn.Conv2d(3, 3, 3), r"\(N, 3, 32, 32\), it returned \(8, 3, 30, 30\)"),
+        ("colorization", torch.nn.Conv2d(1, 2, 1), r"\(N, 3, 32, 32\), it returned \(8, 2, 32, 32\)"),
+    ],
+)
+def test_a_network_of_ones_own_with_a_wrong_output_is_told_at_the_first_batch(name, wrong, message):
+    _, task, data = make(name, "unet" if name != "classification" else "resnet18")
+    with pytest.raises(ValueError, match=f"your network must return {message}"):
+        list(fit(wrong, task, data, log=lambda line: None))
+
+
+def test_a_network_that_returns_no_tensor_is_told_what_it_returned():
+    _, task, _ = make("segmentation", "unet")
+    with pytest.raises(ValueError, match=r"must return \(N, 3, 4, 5\), it returned a dict"):
+        task.check_output({"out": torch.rand(2, 3, 4, 5)}, torch.rand(2, 3, 4, 5))
