@@ -20,7 +20,7 @@ CASES = [
     ("segmentation", "fcn"),
     ("segmentation", "unet_no_skips"),
     ("colorization", "unet"),
-    ("colorization", "unet_without_level_2"),
+    ("colorization", "unet_without_1_2"),
 ]
 
 
