@@ -206,16 +206,16 @@ def curves(panels, xlabel, *, title=None, ylabel=None, baseline=None, joined=Tru
                 axis.plot(x, value, **style)
                 axis.fill_between(x, low, high, color=COLOURS[i], alpha=0.15, lw=0)
             else:
-                axis.errorbar(x, value, [value - low, high - value], ls="", capsize=2, lw=1.2, **style)
+                errors = np.maximum([value - low, high - value], 0)
+                axis.errorbar(x, value, errors, ls="", capsize=2, lw=1.2, **style)
         for label, y in (baseline or {}).items():
             axis.axhline(y, color="#555555", lw=1, ls="--")
             if axis is axes[0, -1]:
                 axis.text(1.01, y, label, transform=axis.get_yaxis_transform(), va="center", fontsize=7)
         axis.set_xticks(range(len(xs)), xs)
-        axis.set_xlabel(xlabel if isinstance(xlabel, str) else xlabel[above])
-        axis.set_title(above if ylabel and len(panels) > 1 else None, fontsize=9)
-        axis.set_ylabel(None if ylabel else above)
-    axes[0, 0].set_ylabel(ylabel or next(iter(panels)))
+        axis.set(xlabel=xlabel, **{"title" if ylabel else "ylabel": above})
+    if ylabel:
+        axes[0, 0].set_ylabel(ylabel)
     axes[0, 0].legend(fontsize=7)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
@@ -242,26 +242,18 @@ def landscapes(surfaces, reach, title=None):
 
 @styled
 def gains(panels, title=None):
-    """Differences with their 95 % intervals about zero: ``panels`` maps what is gained to {of what: row}."""
+    """Differences with their 95 % intervals, filled where clear of zero: ``panels`` maps what is gained to
+    {between which: (value, low, high)}."""
     heights = [len(rows) + 0.9 for rows in panels.values()]
     figure, axes = plt.subplots(
         len(panels), figsize=(7.2, 0.4 + 0.3 * sum(heights)), height_ratios=heights, squeeze=False
     )
     for axis, (gained, rows) in zip(axes[:, 0], panels.items(), strict=True):
         for i, (value, low, high) in enumerate(rows.values()):
-            clear = low > 0 or high < 0
-            axis.errorbar(
-                value,
-                -i,
-                xerr=[[value - low], [high - value]],
-                fmt="o",
-                capsize=3,
-                color=COLOURS[0],
-                mfc=COLOURS[0] if clear else "white",
-            )
-            axis.annotate(
-                f"{value:+.2g}", (value, -i), (0, 4), textcoords="offset points", ha="center", fontsize=7
-            )
+            errors = np.maximum([[value - low], [high - value]], 0)
+            inside = COLOURS[0] if low > 0 or high < 0 else "white"
+            axis.errorbar(value, -i, xerr=errors, fmt="o", capsize=3, color=COLOURS[0], mfc=inside)
+            axis.text(value, -i + 0.15, f"{value:+.2g}", ha="center", va="bottom", fontsize=7)
         axis.axvline(0, color="#555555", lw=1)
         axis.set_yticks(-np.arange(len(rows)), list(rows))
         axis.set(xlabel=gained, ylim=(0.7 - len(rows), 0.8))

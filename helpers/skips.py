@@ -172,10 +172,10 @@ def corrupted(dataset, kind, strength, seed=0):
     0, the same pictures, to 4: noise of standard deviation 0.2 in [0, 1], blur of 1.6 % of the diagonal,
     cloudy fog that leaves 30 % on average, or a fifth of the contrast.
     """
-    random, pictures = np.random.default_rng(seed), dataset.images / 255  # (N, H, W, 3)
+    random, pictures = np.random.default_rng(seed), dataset.images / np.float32(255)  # (N, H, W, 3)
     count, height, width, _ = pictures.shape
     if kind == "noise":
-        pictures = pictures + 0.05 * strength * random.normal(size=pictures.shape)
+        pictures = pictures + 0.05 * strength * random.standard_normal(pictures.shape, np.float32)
     elif kind == "blur":
         sigma = 0.004 * strength * np.hypot(height, width)
         pictures = gaussian_filter(pictures, (0, sigma, sigma, 0))

@@ -185,7 +185,7 @@ DRAWINGS = {
     "curves": lambda: figures.curves({"accuracy": ([10, 18], {"a": [(0.5, 0.4, 0.6)] * 2})}, "layers"),
     "dots": lambda: figures.curves(
         {"x": (["1", "2"], {"a": [(0.5, 0.4, 0.6)] * 2}), "y": ([1], {"b": [(0.1, 0.1, 0.2)]})},
-        {"x": "block", "y": "blocks"},
+        "block",
         ylabel="share",
         baseline={"chance": 0.05},
         joined=False,
