@@ -35,7 +35,8 @@ def write_report(folder, chosen):
     there = [path.stem for path in NOTEBOOKS if (folder / f"{path.stem}.html").exists()]
     about["notebooks"] = {task: stem for task in TASKS for stem in there if stem.endswith(task)}
     write_unedited(folder / "report.tex", LATEX.get_template("report.tex.j2").render(about))
-    write_unedited(folder / "references.bib", (HERE / "references.bib").read_text(encoding="utf-8"))
+    papers = NOTEBOOKS[0].with_name("references.bib")
+    write_unedited(folder / papers.name, papers.read_text(encoding="utf-8"))
     page = folder / "index.html"
     page.write_text(HTML.get_template("index.html.j2").render(about), encoding="utf-8")
     return page
