@@ -46,6 +46,7 @@ def test_the_surface_is_what_a_student_opens():
         *("resnet.py", "fcn.py", "unet.py", "metrics.py", "losses.py", "colour.py", "tasks.py", "presets.py"),
         *(
             "augment.py",
+            "skips.py",
             "training.py",
             "baselines.py",
             "figures.py",

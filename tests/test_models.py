@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from helpers.architecture import passes_bottleneck
-from helpers.models import FCN, ResNet18, UNet
+from helpers.models import FCN, ResNet, ResNet18, UNet
 
 NETWORKS = {
     "resnet": lambda **k: ResNet18(5, width=4, **k),
@@ -16,8 +16,10 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_resnet18_loads_torchvision_weights_and_gives_its_logits(train):
-    theirs, ours = torchvision.models.resnet18(num_classes=7), ResNet18(7)
+@pytest.mark.parametrize("depth", [18, 34])
+def test_resnets_load_torchvision_weights_and_give_its_logits(depth, train):
+    theirs = getattr(torchvision.models, f"resnet{depth}")(num_classes=7)
+    ours = ResNet18(7) if depth == 18 else ResNet((3, 4, 6, 3), 7)
     for module in theirs.modules():  # running statistics that differ from their initial 0 and 1
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
@@ -84,6 +86,9 @@ def test_without_skips_the_bottleneck_alone_changes_the_output():
 
 
 def test_wrong_arguments_are_named():
+    for blocks in ((2, 2, 2), (1, 0, 1, 1)):
+        with pytest.raises(ValueError, match=rf"blocks=\({blocks[0]}, .*each of four stages"):
+            ResNet(blocks, 5)
     with pytest.raises(ValueError, match="skip has 3 values"):
         UNet(3, 5, skip=[True, False, True])
     with pytest.raises(ValueError, match="15×40: U-Net needs at least 16×16"):

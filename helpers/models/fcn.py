@@ -29,5 +29,5 @@ class FCN(nn.Module):
         )
 
     def forward(self, x):
-        logits = self.head(self.backbone.features(x))  # (N, num_classes, H/32, W/32)
+        logits = self.head(self.backbone.maps(x)[-1])  # (N, num_classes, H/32, W/32)
         return F.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)

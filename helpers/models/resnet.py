@@ -1,4 +1,4 @@
-"""ResNet-18 and its plain twin (He et al., 2015, "Deep Residual Learning", arXiv:1512.03385)."""
+"""Residual networks and their plain twins (He et al., 2015, "Deep Residual Learning", arXiv:1512.03385)."""
 
 from torch import nn
 
@@ -32,27 +32,30 @@ class BasicBlock(nn.Module):
         return self.relu(out)
 
 
-class ResNet18(nn.Module):
-    """ResNet-18; its parameters have torchvision's names and shapes, so weights are interchangeable.
+class ResNet(nn.Module):
+    """A residual network of any depth; its parameters have torchvision's names and shapes.
 
     Args:
+        blocks: how many blocks each of the four stages has; a net of n blocks has 2·n + 2 layers.
         num_classes: length of the logits.
-        width: channels of the first stage; the paper's net has 64, and each stage doubles them.
-        skip: ``False`` gives the plain 18-layer net that the paper compares against.
+        width: channels of the first stage; the paper's nets have 64, and each stage doubles them.
+        skip: ``False`` gives the plain net that the paper compares against.
 
     Shape: (N, 3, H, W) -> (N, num_classes), any H and W.
     """
 
-    def __init__(self, num_classes, *, width=64, skip=True):
+    def __init__(self, blocks, num_classes, *, width=64, skip=True):
         super().__init__()
+        if len(blocks) != 4 or min(blocks) < 1:
+            raise ValueError(f"blocks={blocks}: give the number of blocks of each of four stages, at least 1")
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = self._stage(width, width, 1, skip)
-        self.layer2 = self._stage(width, 2 * width, 2, skip)
-        self.layer3 = self._stage(2 * width, 4 * width, 2, skip)
-        self.layer4 = self._stage(4 * width, 8 * width, 2, skip)
+        self.layer1 = self._stage(blocks[0], width, width, 1, skip)
+        self.layer2 = self._stage(blocks[1], width, 2 * width, 2, skip)
+        self.layer3 = self._stage(blocks[2], 2 * width, 4 * width, 2, skip)
+        self.layer4 = self._stage(blocks[3], 4 * width, 8 * width, 2, skip)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(8 * width, num_classes)
         for module in self.modules():
@@ -60,19 +63,25 @@ class ResNet18(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     @staticmethod
-    def _stage(in_channels, channels, stride, skip):
-        return nn.Sequential(
-            BasicBlock(in_channels, channels, stride, skip=skip), BasicBlock(channels, channels, skip=skip)
-        )
+    def _stage(count, in_channels, channels, stride, skip):
+        rest = (BasicBlock(channels, channels, skip=skip) for _ in range(count - 1))
+        return nn.Sequential(BasicBlock(in_channels, channels, stride, skip=skip), *rest)
 
-    def features(self, x):
-        """The map that the pooling layer sees: (N, 3, H, W) -> (N, 8·width, H/32, W/32), rounded up."""
+    def maps(self, x):
+        """Each stage's map: (N, 3, H, W) -> four maps, width to 8·width channels, H/4 to H/32, rounded up."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # (N, width, H/4, W/4)
-        x = self.layer1(x)  # (N, width, H/4, W/4)
-        x = self.layer2(x)  # (N, 2·width, H/8, W/8)
-        x = self.layer3(x)  # (N, 4·width, H/16, W/16)
-        return self.layer4(x)  # (N, 8·width, H/32, W/32)
+        quarter = self.layer1(x)  # (N, width, H/4, W/4)
+        eighth = self.layer2(quarter)  # (N, 2·width, H/8, W/8)
+        sixteenth = self.layer3(eighth)  # (N, 4·width, H/16, W/16)
+        return quarter, eighth, sixteenth, self.layer4(sixteenth)  # (N, 8·width, H/32, W/32)
 
     def forward(self, x):
-        x = self.avgpool(self.features(x))  # (N, 8·width, 1, 1)
+        x = self.avgpool(self.maps(x)[-1])  # (N, 8·width, 1, 1)
         return self.fc(x.flatten(1))  # (N, num_classes)
+
+
+class ResNet18(ResNet):
+    """The ResNet of two blocks a stage; torchvision's weights are interchangeable with its own."""
+
+    def __init__(self, num_classes, *, width=64, skip=True):
+        super().__init__((2, 2, 2, 2), num_classes, width=width, skip=skip)
