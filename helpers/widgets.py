@@ -99,7 +99,7 @@ def hands_on(draw, what, **controls):
     ``python -m helpers run`` executes, the first figure stands still, and ``what`` says what one could do.
     """
     still = draw(**{name: control.value for name, control in controls.items()})
-    wrapped = textwrap.fill(f"In a running notebook: {what}", int(16 * still.get_figwidth()))
+    wrapped = textwrap.fill(f"In a running notebook: {what}", max(40, int(16 * still.get_figwidth())))
     still.text(0.005, -0.01, wrapped, ha="left", va="top", fontsize=7, color="#555555")
     return still if os.environ.get(HEADLESS) else Live(draw, controls, still, wrapped)
 
@@ -128,8 +128,11 @@ class Live(ipywidgets.VBox):
         """Forget the controls and what they draw: the kernel would keep each for ever, with its networks."""
         for control in self.controls.values():
             control.unobserve_all()
-        for part in (*self.controls.values(), self.shown, *self.children):
+            control.style.close()
+        for part in (*self.controls.values(), *self.children):
+            part.layout.close()
             part.close()
+        self.layout.close()
         super().close()
 
     def _ipython_display_(self, **kwargs):
