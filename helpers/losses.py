@@ -31,11 +31,11 @@ def soft_dice(logits, target):
     The mean over the classes that occur there: each counts alike, however few its pixels (Milletari et al.,
     2016, arXiv:1606.04797, with sums instead of squares).
     """
-    truth = F.one_hot(target.long(), logits.shape[1]).movedim(-1, 1)
-    given = torch.softmax(logits, 1)
-    both, sizes, occurs = (x.sum((0, 2, 3)) for x in (given * truth, given + truth, truth))
-    overlap = (2 * both + 1) / (sizes + 1)
-    return 1 - (overlap * (occurs > 0)).sum() / (occurs > 0).sum()
+    given, target = torch.softmax(logits, 1), target.long()
+    hit, empty = given.gather(1, target[:, None]).flatten(), given.new_zeros(logits.shape[1])
+    both, truth = (empty.index_add(0, target.flatten(), x) for x in (hit, torch.ones_like(hit)))
+    overlap = (2 * both + 1) / (given.sum((0, 2, 3)) + truth + 1)
+    return 1 - (overlap * (truth > 0)).sum() / (truth > 0).sum()
 
 
 def soft_cross_entropy(logits, classes, shares):

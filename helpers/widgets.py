@@ -1,10 +1,13 @@
-"""What only a notebook can show: source code, curves that grow while a network trains, a slider."""
+"""What only a notebook can show: source code, curves that grow while a network trains, controls to move."""
 
 import inspect
 import os
+import textwrap
 
 import ipywidgets
 import torch
+from IPython import get_ipython
+from IPython.core.pylabtools import print_figure
 from IPython.display import Markdown, display
 
 from helpers.figures import learning_curves, spoken
@@ -72,11 +75,76 @@ def overfit(net, task, inputs, target, *, steps=31, lr=5e-3):
 
 
 def browse(draw, count, description="picture"):
-    """A slider over 0 … count − 1 that shows the figure ``draw(index)``.
+    """A slider over 0 … count − 1 that shows the figure ``draw(index)``."""
+    what = f"a slider over all {count}: drag it, or press ← and →."
+    return hands_on(draw, what, index=slider(description, count // 2, 0, count - 1))
 
-    Where no one can move it, in notebooks that ``python -m helpers run`` executes, the middle one is shown.
+
+def slider(description, value, low, high, step=1):
+    """A slider of whole numbers or, by its ``step``, of floats, which tells its value when it is let go."""
+    kind = ipywidgets.FloatSlider if isinstance(step, float) else ipywidgets.IntSlider
+    how = {"style": {"description_width": "initial"}, "continuous_update": False}
+    return kind(value=value, min=low, max=high, step=step, description=description, **how)
+
+
+def switch(description):
+    """A box to tick, ticked, no wider than its words."""
+    return ipywidgets.Checkbox(True, description=description, indent=False, layout={"width": "auto"})
+
+
+def hands_on(draw, what, **controls):
+    """Controls above the figure ``draw(**their values)``, which is drawn anew when one of them is moved.
+
+    ``draw`` may give a sentence instead of a figure. Where no one can move anything, in notebooks that
+    ``python -m helpers run`` executes, the first figure stands still, and ``what`` says what one could do.
     """
-    if os.environ.get(HEADLESS):
-        return draw(count // 2)
-    slider = ipywidgets.IntSlider(0, 0, count - 1, description=description, continuous_update=False)
-    return ipywidgets.interactive(lambda index: display(draw(index)), index=slider)
+    still = draw(**{name: control.value for name, control in controls.items()})
+    wrapped = textwrap.fill(f"In a running notebook: {what}", max(40, int(16 * still.get_figwidth())))
+    still.text(0.005, -0.01, wrapped, ha="left", va="top", fontsize=7, color="#555555")
+    return still if os.environ.get(HEADLESS) else Live(draw, controls, still, wrapped)
+
+
+class Live(ipywidgets.VBox):
+    """Controls above what ``draw`` shows. Readers without a kernel, on GitHub or in HTML, get ``still``."""
+
+    opened = {}  # cell: (its last run, what that has opened)
+
+    def __init__(self, draw, controls, still, what):
+        def show_anew(**values):
+            drawn = draw(**values)
+            print(drawn) if isinstance(drawn, str) else display(drawn)
+
+        self.controls, self.still, self.what = controls, still, what
+        self.shown = ipywidgets.interactive_output(show_anew, controls)
+        row = ipywidgets.Box(list(controls.values()), layout={"flex_flow": "row wrap"})
+        super().__init__([row, self.shown])
+        cell, run = running_cell()
+        if cell in self.opened and self.opened[cell][0] != run:
+            for old in self.opened.pop(cell)[1]:
+                old.close()
+        self.opened.setdefault(cell, (run, []))[1].append(self)
+
+    def close(self):
+        """Forget the controls and what they draw: the kernel would keep each for ever, with its networks."""
+        for control in self.controls.values():
+            control.unobserve_all()
+            control.style.close()
+        for part in (*self.controls.values(), *self.children):
+            part.layout.close()
+            part.close()
+        self.layout.close()
+        super().close()
+
+    def _ipython_display_(self, **kwargs):
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        picture = print_figure(self.still, bbox_inches="tight", base64=True)
+        bundle = {"application/vnd.jupyter.widget-view+json": view, "image/png": picture}
+        display(bundle | {"text/plain": self.what}, raw=True)
+
+
+def running_cell():
+    """Which cell runs, by the id that JupyterLab gives it or else by its text; and the id of this run."""
+    shell = get_ipython()
+    asked = getattr(shell, "parent_header", None) or {}
+    text = shell.user_ns["In"][-1] if shell else ""
+    return asked.get("metadata", {}).get("cellId", text), asked.get("header", {}).get("msg_id")

@@ -53,6 +53,7 @@ def test_the_surface_is_what_a_student_opens():
             "architecture.py",
             "results.py",
             "widgets.py",
+            "live.py",
         ),
     }
 

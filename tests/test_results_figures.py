@@ -269,18 +269,6 @@ def test_busiest_spots_find_the_dense_corner():
     assert image == 1 and 20 <= top <= 24 and 8 <= left <= 14
 
 
-def test_a_slider_is_a_picture_where_nobody_can_move_it_and_a_widget_elsewhere(monkeypatch):
-    monkeypatch.setenv(widgets.HEADLESS, "1")
-    assert widgets.browse(lambda index: f"figure {index}", 9) == "figure 4"
-    monkeypatch.delenv(widgets.HEADLESS)
-    shown = []
-    monkeypatch.setattr(widgets, "display", shown.append)
-    box = widgets.browse(lambda index: f"figure {index}", 9)
-    box.children[0].value = 7
-    box.update()
-    assert shown[-1] == "figure 7" and box.children[0].max == 8
-
-
 def test_live_curves_are_one_picture_that_stands_above_the_lines_and_grows(monkeypatch):
     drawn = []
     handle = SimpleNamespace(update=drawn.append)
