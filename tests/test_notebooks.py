@@ -23,7 +23,8 @@ from tests.conftest import tiny_data
 
 STUDY = [
     "degradation_by_depth", "lesions", "gradient_correlation", "loss_landscape", "fcn_skips", "domain_shift",
-    "crispness_by_distance", "skips_at_test_time", "spectrum_by_skip", "red_mornings_recovered", "what_skips_buy",
+    "crispness_by_distance", "skips_at_test_time", "spectrum_by_skip", "what_skips_buy",
+    "red_mornings_recovered",
 ]  # fmt: skip
 
 
