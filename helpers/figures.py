@@ -269,7 +269,9 @@ def curves(panels, xlabel, *, title=None, ylabel=None, baseline=None, joined=Tru
         axis.set(xlabel=xlabel, **{"title" if ylabel else "ylabel": above})
     if ylabel:
         axes[0, 0].set_ylabel(ylabel)
-    axes[0, 0].legend(fontsize=7)
+    if len(networks) > 3:
+        axes[0, 0].margins(y=0.25)  # room for the names
+    axes[0, 0].legend(fontsize=7, ncols=2 if len(networks) > 3 else 1)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
 
@@ -330,8 +332,8 @@ def class_iou(ious, classes, title=None):
     axis.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     axis.set(ylabel="IoU", ylim=(0, 1.02))
     axis.grid(axis="x", visible=False)
-    axis.legend(ncols=len(ious), loc="upper right", bbox_to_anchor=(1, 1.1))
-    axis.set_title(title)
+    axis.legend(ncols=len(ious), loc="lower right", bbox_to_anchor=(1, 1))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
 
 
