@@ -75,17 +75,19 @@ def store(executed, source):
 
 
 def clean(output):
-    """One output without folders of this machine; photographs as JPEG, for GitHub shows no large notebook."""
+    """One output without folders of this machine; small pictures, for GitHub shows no large notebook."""
     data = output.get("data", {})
     for holder, key in [(output, "text")] + [(data, key) for key in data if key.startswith("text/")]:
         if isinstance(holder.get(key), str):
             holder[key] = holder[key].replace(str(ROOT), ".").replace(str(Path.home()), "~")
-    if len(data.get("image/png", "")) > 60_000:
-        file, picture = io.BytesIO(), Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
-        picture.convert("RGB").save(file, "JPEG", quality=85)
-        if 2 * len(file.getvalue()) < len(data["image/png"]):
-            del data["image/png"]
-            data["image/jpeg"] = base64.b64encode(file.getvalue()).decode()
+    if len(data.get("image/png", "")) > 20_000:
+        original = base64.b64decode(data.pop("image/png"))
+        photo, drawing, picture = io.BytesIO(), io.BytesIO(), Image.open(io.BytesIO(original)).convert("RGB")
+        picture.save(photo, "JPEG", quality=85)
+        picture.quantize(256, dither=Image.Dither.NONE).save(drawing, "PNG", optimize=True)
+        small = 2 * len(photo.getvalue()) < len(original)
+        kind, file = ("image/jpeg", photo) if small else ("image/png", drawing)
+        data[kind] = base64.b64encode(file.getvalue()).decode()
     return output
 
 
