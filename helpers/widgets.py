@@ -77,7 +77,7 @@ def overfit(net, task, inputs, target, *, steps=31, lr=5e-3):
 def browse(draw, count, description="picture"):
     """A slider over 0 … count − 1 that shows the figure ``draw(index)``."""
     what = f"a slider over all {count}: drag it, or press ← and →."
-    return hands_on(draw, what, index=slider(description, count // 2, 0, count - 1))
+    return hands_on(lambda index: draw(index), what, index=slider(description, count // 2, 0, count - 1))
 
 
 def slider(description, value, low, high, step=1):

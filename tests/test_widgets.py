@@ -256,7 +256,7 @@ def test_a_bad_file_gets_a_sentence_and_the_next_good_one_a_picture(content, rea
 
 def test_a_slider_over_pictures_shows_the_one_it_stands_at(shown):
     drawn = []
-    box = widgets.browse(lambda index: drawn.append(index) or figures.gallery([np.zeros((8, 8))]), 9)
+    box = widgets.browse(lambda i: drawn.append(i) or figures.gallery([np.zeros((8, 8))]), 9)
     box.controls["index"].value = 7
     assert drawn[-1] == 7 and box.controls["index"].max == 8 and len(shown) == 2
 
@@ -265,7 +265,7 @@ def everything():
     net, task, data = made("streets", "unet")
     bird, birds, flock = made("birds", "resnet18")
     grey, colour, land = made("landscapes", "unet")
-    yield lambda: widgets.browse(lambda index: figures.gallery(land.test.images[[index]]), 3)
+    yield lambda: widgets.browse(lambda i: figures.gallery(land.test.images[[i]]), 3)
     yield lambda: live.block_switches({"residual": bird}, birds, flock)
     yield lambda: live.skip_switches(net, task, data, PALETTE)
     yield lambda: live.pixels({"U-Net": net}, task, data.test, PALETTE)
