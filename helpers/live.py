@@ -22,7 +22,7 @@ from helpers.metrics import psnr
 from helpers.models.resnet import BasicBlock
 from helpers.skips import bridge_means, without_blocks, without_bridges
 from helpers.training import forward, predict
-from helpers.widgets import hands_on, slider, switch
+from helpers.widgets import hands_on, labelled, slider, switch
 
 
 def block_switches(nets, task, data, worst=10):
@@ -87,7 +87,7 @@ def skip_switches(net, task, data, palette=None, samples=64):
     on = [level for level, bridged in enumerate(net.skip) if bridged]
     what = f"{len(on)} switches, one a bridge, and a slider over {len(data.test)} pictures. Take the"
     what += " shallowest bridge away, put it back, take the deepest: what does each carry?"
-    switches = {f"bridge {n + 1}": switch(f"bridge {n + 1}, 1/{2**n} of the size") for n in on}
+    switches = {f"bridge {n + 1}": switch(f"bridge {n + 1}, stride {2**n}") for n in on}
     return hands_on(draw, what, picture=slider("picture", 0, 0, len(data.test) - 1), **switches)
 
 
@@ -206,5 +206,6 @@ def without(what, numbers):
 
 
 def choice(description, options):
-    style = {"description_width": "initial"}
-    return ipywidgets.Dropdown(options=list(options), description=description, style=style)
+    """A slider over names: JupyterLab takes ↓ for itself, with which one would choose from a list."""
+    kind = ipywidgets.SelectionSlider if len(options) > 1 else ipywidgets.Dropdown
+    return kind(options=list(options), **labelled(description))

@@ -83,8 +83,14 @@ def browse(draw, count, description="picture"):
 def slider(description, value, low, high, step=1):
     """A slider of whole numbers or, by its ``step``, of floats, which tells its value when it is let go."""
     kind = ipywidgets.FloatSlider if isinstance(step, float) else ipywidgets.IntSlider
-    how = {"style": {"description_width": "initial"}, "continuous_update": False}
-    return kind(value=value, min=low, max=high, step=step, description=description, **how)
+    how = {"continuous_update": False} | labelled(description)
+    return kind(value=value, min=low, max=high, step=step, **how)
+
+
+def labelled(description):
+    """How ipywidgets shows all words of a slider's description, and leaves it room to slide."""
+    wide = {"width": f"{17 + 0.5 * len(description):.0f}em"}
+    return {"description": description, "style": {"description_width": "initial"}, "layout": wide}
 
 
 def switch(description):

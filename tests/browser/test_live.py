@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 
 import nbformat
 import numpy as np
@@ -25,13 +26,13 @@ from selenium.webdriver.support.ui import WebDriverWait
 from helpers import ROOT
 from helpers.publishing.notebooks import NOTEBOOKS
 
-PATIENCE = 900  # seconds for any one step, on a machine where others compute: an upper limit, not a pause
+PATIENCE = 180  # seconds for one step, on a machine where others compute: an upper limit, not a pause
 LIVE = re.compile(r"^(browse|block_switches|skip_switches|pixels|before_after)\(", re.MULTILINE)
 SETTINGS = {  # every output is in the page, and no question about news lies above it
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
-KEYS = {".noUi-handle": Keys.ARROW_RIGHT, "input[type=checkbox]": Keys.SPACE, "select": Keys.ARROW_DOWN}
+KEYS = {".noUi-handle": Keys.ARROW_RIGHT, "input[type=checkbox]": Keys.SPACE}
 OPEN = """
 const app = window.jupyterapp;
 await app.restored;
@@ -128,7 +129,7 @@ def run(browser, script, *arguments):
     ending = 'then(() => window.ended = "", error => window.ended = String(error))'
     started = f"window.ended = null; (async function () {{ {script} }}).apply(null, arguments).{ending}"
     browser.execute_script(started, *arguments)
-    until(browser, lambda: browser.execute_script("return window.ended") is not None)
+    until(browser, lambda: browser.execute_script("return window.ended") is not None, 10 * PATIENCE)
     assert browser.execute_script("return window.ended") == ""
 
 
@@ -145,12 +146,14 @@ def boxes(browser):
     return found
 
 
-def until(browser, condition):
+def until(browser, condition, seconds=PATIENCE):
+    """Wait for a condition; any traceback in the page ends the waiting."""
+
     def holds_or_has_failed(browser):
         assert not errors(browser), errors(browser)
         return condition()
 
-    return WebDriverWait(browser, PATIENCE).until(holds_or_has_failed)
+    return WebDriverWait(browser, seconds).until(holds_or_has_failed)
 
 
 def changes(browser, box, act):
@@ -158,6 +161,13 @@ def changes(browser, box, act):
     before = browser.execute_script(PICTURE, box)
     act()
     until(browser, lambda: browser.execute_script(PICTURE, box) not in (None, before))
+
+
+def press(browser, box):
+    """Every slider one step on, and every switch off: by keys, each must change the picture."""
+    for kind, key in KEYS.items():
+        for control in box.find_elements(By.CSS_SELECTOR, kind):
+            changes(browser, box, partial(control.send_keys, key))
 
 
 def upload(browser, box, path):
@@ -173,7 +183,7 @@ def try_uploads(browser, box, folder):
     Image.fromarray(pixels).save(folder / "large.png")
     Image.fromarray(pixels[:40, :60, 0]).save(folder / "grey.jpg")
     (folder / "letter.png").write_bytes(b"no photo")
-    changes(browser, box, lambda: upload(browser, box, folder / "large.png"))
+    changes(browser, box, partial(upload, browser, box, folder / "large.png"))
     upload(browser, box, folder / "letter.png")
     until(browser, lambda: "letter.png is not an image" in box.text)
     upload(browser, box, folder / "grey.jpg")
@@ -190,9 +200,7 @@ def test_every_cell_runs_and_every_control_changes_its_picture(path, lab, browse
     found = boxes(browser)
     assert len(found) == len(live) >= 2
     for box in found:
-        for kind, key in KEYS.items():
-            for control in box.find_elements(By.CSS_SELECTOR, kind):
-                changes(browser, box, lambda control=control, key=key: control.send_keys(key))
+        press(browser, box)
         if box.find_elements(By.CSS_SELECTOR, "button.widget-upload"):
             try_uploads(browser, box, tmp_path)
     for number in live:
@@ -200,9 +208,7 @@ def test_every_cell_runs_and_every_control_changes_its_picture(path, lab, browse
     found = boxes(browser)
     assert len(found) == len(live)
     for box in found:
-        control = box.find_element(By.CSS_SELECTOR, ", ".join(KEYS))
-        kind = next(kind for kind in KEYS if control in box.find_elements(By.CSS_SELECTOR, kind))
-        changes(browser, box, lambda control=control, kind=kind: control.send_keys(KEYS[kind]))
+        press(browser, box)
     assert not errors(browser), errors(browser)
     complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not complaints, complaints
