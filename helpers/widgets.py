@@ -93,6 +93,12 @@ def labelled(description):
     return {"description": description, "style": {"description_width": "initial"}, "layout": wide}
 
 
+def choice(description, options):
+    """A slider over names: JupyterLab takes ↓ for itself, with which one would choose from a list."""
+    kind = ipywidgets.SelectionSlider if len(options) > 1 else ipywidgets.Dropdown
+    return kind(options=list(options), **labelled(description))
+
+
 def switch(description):
     """A box to tick, ticked, no wider than its words."""
     return ipywidgets.Checkbox(True, description=description, indent=False, layout={"width": "auto"})
