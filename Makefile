@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test setup notebooks colab colab-rehearsal
+.PHONY: run test browser setup notebooks colab colab-rehearsal
 
 run: .venv/installed
 	$(BIN)/python -m helpers run --preset quick
@@ -11,6 +11,11 @@ test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+# The notebooks in a real JupyterLab, their controls moved by keys; needs chromium and chromedriver.
+browser: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
+	$(BIN)/python -m pytest --numprocesses=0 tests/browser
 
 setup: .venv/installed
 

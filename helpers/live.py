@@ -22,7 +22,7 @@ from helpers.metrics import psnr
 from helpers.models.resnet import BasicBlock
 from helpers.skips import bridge_means, without_blocks, without_bridges
 from helpers.training import forward, predict
-from helpers.widgets import hands_on, slider, switch
+from helpers.widgets import choice, hands_on, slider, switch
 
 
 def block_switches(nets, task, data, worst=10):
@@ -87,7 +87,7 @@ def skip_switches(net, task, data, palette=None, samples=64):
     on = [level for level, bridged in enumerate(net.skip) if bridged]
     what = f"{len(on)} switches, one a bridge, and a slider over {len(data.test)} pictures. Take the"
     what += " shallowest bridge away, put it back, take the deepest: what does each carry?"
-    switches = {f"bridge {n + 1}": switch(f"bridge {n + 1}, 1/{2**n} of the size") for n in on}
+    switches = {f"bridge {n + 1}": switch(f"bridge {n + 1}, stride {2**n}") for n in on}
     return hands_on(draw, what, picture=slider("picture", 0, 0, len(data.test) - 1), **switches)
 
 
@@ -120,59 +120,67 @@ def before_after(net, task, dataset=None):
     Where colour classes are trained there is their ``rarity``, too, see ``ColourClasses.decode``.
     """
     net, side = deepcopy(net), 2 * min(task.settings.size)
-    what = "a slider for the line between grey and colour"
     if dataset is None:
-        what += (
-            ", and a button that takes a photo of yours, of any size. Where does the network believe in what?"
-        )
+        what = "a button that takes a photo of yours, of any size, and a slider for the line between grey and"
+        what += " colour. What does the network recognise?"
         controls = {"picture": ipywidgets.FileUpload(accept="image/*", description="a photo of yours")}
         controls["picture"].layout.width = "auto"
     else:
-        what += (
-            f" and one over {len(dataset)} pictures. Move the line over an edge: does the colour keep to it?"
-        )
+        what = f"sliders over {len(dataset)} pictures and for the line between grey and colour. Move the line"
+        what += " over an edge: does the colour keep to it?"
         controls = {"picture": slider("picture", 0, 0, len(dataset) - 1)}
     controls["line"] = slider("line (% of the width)", 50, 0, 100, 5)
     if task.colours is not None:
         controls["rarity"] = slider("rare colours: 0 faithful, 1 vivid", task.rarity, 0.0, 1.0, 0.1)
 
+    @lru_cache(maxsize=2)
+    def asked(chosen):
+        if dataset is not None:
+            return ask(net, task, only(dataset, chosen))
+        photo = open_photo(*chosen) if chosen else Image.fromarray(skimage.data.coffee())
+        return photo if isinstance(photo, str) else ask(net, task, fitted(photo, side))
+
     def draw(picture, line, rarity=None):
-        one = own_photo(picture, side) if dataset is None else only(dataset, picture)
-        if isinstance(one, str):
-            return one
-        inputs, truth, logits = ask(net, task, one)
+        if isinstance(answered := asked(uploaded(picture) if dataset is None else picture), str):
+            return answered
+        inputs, truth, logits = answered
         grey, answer = (inputs + 1) / 2, task.predict(logits, inputs)
         if rarity is not None:
             answer = task.colours.decode(logits, grey, task.temperature, rarity)
         good, plain = (float(psnr(x, truth)) for x in (answer, grey.expand_as(truth)))
         title = f"PSNR of the coloured picture {good:.1f} dB, the grey copy {plain:.1f}"
-        left = torch.arange(grey.shape[3]) < line / 100 * grey.shape[3]
-        both = torch.where(left, grey, answer)[0]
+        both = torch.where(torch.arange(grey.shape[3]) < line / 100 * grey.shape[3], grey, answer)[0]
         return figures.strip({"grey | coloured": both}, title, size=5, line=line / 100)
 
     return hands_on(draw, what, **controls)
 
 
-def own_photo(value, side):
-    """What a FileUpload holds -> a data set of it, upright, ``side`` pixels high or wide; or why not.
+def uploaded(value):
+    """(name, bytes) of what a FileUpload holds, None where it is empty.
 
-    ``value`` is ipywidgets 7's dict by name or 8's tuple of dicts; empty: scikit-image's cup of coffee.
+    ``value`` is a dict by name in ipywidgets 7, a tuple of dicts in 8.
     """
-    if value:
-        name, file = next(iter(value.items())) if isinstance(value, dict) else (value[0]["name"], value[0])
-        with TemporaryDirectory() as folder:
-            path = Path(folder, "upload")
-            path.write_bytes(file["content"])
-            try:
-                with open_image(path) as opened:
-                    image = to_rgb(ImageOps.exif_transpose(opened))
-            except Exception as error:  # whatever a decoder raises: the file is bad
-                return f"{name} {explain(path, error)}."
-    else:
-        image = Image.fromarray(skimage.data.coffee())
-    scale = min(
-        side / min(image.size), 4 * side / max(image.size)
-    )  # a panorama would take the memory of many
+    if not value:
+        return None
+    name, file = next(iter(value.items())) if isinstance(value, dict) else (value[0]["name"], value[0])
+    return name, bytes(file["content"])
+
+
+def open_photo(name, content):
+    """The bytes of an image file -> an upright RGB image; of a bad one, a sentence that says what is bad."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "upload")
+        path.write_bytes(content)
+        try:
+            with open_image(path) as image:
+                return to_rgb(ImageOps.exif_transpose(image))
+        except Exception as error:  # whatever a decoder raises: the file is bad
+            return f"{name} {explain(path, error)}."
+
+
+def fitted(image, side):
+    """A data set of one RGB image, its shorter side of ``side`` pixels or its longer one of four times that."""
+    scale = min(side / min(image.size), 4 * side / max(image.size))
     image = image.resize([max(16, round(scale * length)) for length in image.size], Image.Resampling.BILINEAR)
     return ArrayDataset(np.asarray(image)[None], None, ["photo"])
 
@@ -203,8 +211,3 @@ def without(what, numbers):
     if not numbers:
         return f"All {what}s"
     return f"Without {what}{'s' * (len(numbers) > 1)} {', '.join(str(n + 1) for n in numbers)}"
-
-
-def choice(description, options):
-    style = {"description_width": "initial"}
-    return ipywidgets.Dropdown(options=list(options), description=description, style=style)

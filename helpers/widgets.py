@@ -77,15 +77,26 @@ def overfit(net, task, inputs, target, *, steps=31, lr=5e-3):
 def browse(draw, count, description="picture"):
     """A slider over 0 … count − 1 that shows the figure ``draw(index)``."""
     what = f"a slider over all {count}: drag it, or press ← and →."
-    index = slider(description, count // 2, 0, count - 1)
-    return hands_on(lambda index: draw(index), what, index=index)
+    return hands_on(lambda index: draw(index), what, index=slider(description, count // 2, 0, count - 1))
 
 
 def slider(description, value, low, high, step=1):
     """A slider of whole numbers or, by its ``step``, of floats, which tells its value when it is let go."""
     kind = ipywidgets.FloatSlider if isinstance(step, float) else ipywidgets.IntSlider
-    how = {"style": {"description_width": "initial"}, "continuous_update": False}
-    return kind(value=value, min=low, max=high, step=step, description=description, **how)
+    how = {"continuous_update": False} | labelled(description)
+    return kind(value=value, min=low, max=high, step=step, **how)
+
+
+def labelled(description):
+    """How ipywidgets shows all words of a slider's description, and leaves it room to slide."""
+    wide = {"width": f"{17 + 0.5 * len(description):.0f}em"}
+    return {"description": description, "style": {"description_width": "initial"}, "layout": wide}
+
+
+def choice(description, options):
+    """A slider over names: JupyterLab takes ↓ for itself, with which one would choose from a list."""
+    kind = ipywidgets.SelectionSlider if len(options) > 1 else ipywidgets.Dropdown
+    return kind(options=list(options), **labelled(description))
 
 
 def switch(description):

@@ -190,6 +190,10 @@ def encoded(image, kind="PNG", **options):
     return file.getvalue()
 
 
+def fitted(content):
+    return live.fitted(live.open_photo("mine", content), 64).images
+
+
 def uploads(content, name="mine.png"):
     """The value of a FileUpload in ipywidgets 8 and in 7.7."""
     about = {"name": name, "type": "image/png", "size": len(content)}
@@ -199,10 +203,8 @@ def uploads(content, name="mine.png"):
 
 def test_an_upload_is_read_the_same_in_both_shapes_of_ipywidgets(shown):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8))
-    eight, seven = (live.own_photo(value, 64) for value in uploads(encoded(picture)))
-    assert np.array_equal(eight.images, np.asarray(picture)[None]) and np.array_equal(
-        seven.images, eight.images
-    )
+    eight, seven = (live.open_photo(*live.uploaded(value)) for value in uploads(encoded(picture)))
+    assert np.array_equal(eight, picture) and np.array_equal(seven, picture)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "I;16", "P", "CMYK"])
@@ -212,7 +214,7 @@ def test_a_photo_of_any_mode_and_size_becomes_rgb_of_the_wanted_size(mode):
         Image.fromarray(np.full((200, 300), 90 * 257, np.uint16)) if mode == "I;16" else image.convert(mode)
     )
     content = encoded(image, "TIFF" if mode == "CMYK" else "PNG")
-    images = live.own_photo(uploads(content)[0], 64).images
+    images = fitted(content)
     assert images.shape == (1, 64, 96, 3) and np.abs(images.astype(int) - 90).max() <= 6
 
 
@@ -221,12 +223,12 @@ def test_a_photo_that_the_camera_held_sideways_stands_upright():
     image.paste("white", (0, 0, 48, 64))  # the left half; turned clockwise, the upper one
     exif = Image.Exif()
     exif[0x0112] = 6
-    images = live.own_photo(uploads(encoded(image, "JPEG", exif=exif))[0], 64).images
+    images = fitted(encoded(image, "JPEG", exif=exif))
     assert images.shape == (1, 96, 64, 3) and images[0, :40].min() > 200 and images[0, 56:].max() < 50
 
 
 def test_a_panorama_is_kept_small():
-    images = live.own_photo(uploads(encoded(Image.new("RGB", (4000, 40))))[0], 64).images
+    images = fitted(encoded(Image.new("RGB", (4000, 40))))
     assert images.shape == (1, 16, 256, 3)
 
 
@@ -256,7 +258,7 @@ def test_a_bad_file_gets_a_sentence_and_the_next_good_one_a_picture(content, rea
 
 def test_a_slider_over_pictures_shows_the_one_it_stands_at(shown):
     drawn = []
-    box = widgets.browse(lambda index: drawn.append(index) or figures.gallery([np.zeros((8, 8))]), 9)
+    box = widgets.browse(lambda i: drawn.append(i) or figures.gallery([np.zeros((8, 8))]), 9)
     box.controls["index"].value = 7
     assert drawn[-1] == 7 and box.controls["index"].max == 8 and len(shown) == 2
 
@@ -265,7 +267,7 @@ def everything():
     net, task, data = made("streets", "unet")
     bird, birds, flock = made("birds", "resnet18")
     grey, colour, land = made("landscapes", "unet")
-    yield lambda: widgets.browse(lambda index: figures.gallery(land.test.images[[index]]), 3)
+    yield lambda: widgets.browse(lambda i: figures.gallery(land.test.images[[i]]), 3)
     yield lambda: live.block_switches({"residual": bird}, birds, flock)
     yield lambda: live.skip_switches(net, task, data, PALETTE)
     yield lambda: live.pixels({"U-Net": net}, task, data.test, PALETTE)
