@@ -179,7 +179,7 @@ def open_photo(name, content):
 
 
 def fitted(image, side):
-    """A data set of one RGB image, its shorter side of ``side`` pixels or its longer one of four times that."""
+    """A data set of one RGB image, its shorter side ``side`` pixels or its longer one four times that."""
     scale = min(side / min(image.size), 4 * side / max(image.size))
     image = image.resize([max(16, round(scale * length)) for length in image.size], Image.Resampling.BILINEAR)
     return ArrayDataset(np.asarray(image)[None], None, ["photo"])
