@@ -11,10 +11,18 @@ import pytest
 # One thread for each of pytest's workers and what they start: threads that wait for each other's cores spin.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import torch
+
 from helpers.data.batches import ArrayDataset
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is started without
 REAL = Path(__file__).resolve().parents[2] / "shared" / "realdata"
+
+
+@pytest.fixture(autouse=True)
+def the_same_draws():
+    """A random network may be dead, its ReLUs all at 0: each test gets the same weights whenever it runs."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def test_bridge_means_are_those_of_the_maps_whatever_the_batches():
 
 @torch.no_grad()
 def test_a_bridge_switched_off_carries_nothing_and_the_others_still_do():
-    net, images = trained_statistics(UNet(3, 5, width=4)), torch.rand(2, 3, 32, 48)
+    net, images = trained_statistics(UNet(3, 5, width=8)), torch.rand(2, 3, 32, 48)
     with without_bridges(net, [0, 2], bridge_means(net, [images])):
         assert [passes_bottleneck(net, images, level) > 0 for level in range(4)] == [False, True, False, True]
     assert all(passes_bottleneck(net, images, level) > 0 for level in range(4))

@@ -160,8 +160,8 @@ def test_an_edited_augmentation_or_helper_file_is_another_run(tmp_path):
     assert "starts anew" in (out := run()) and "helpers.models.unet.double_conv" in out
     edit(
         "helpers/losses.py",
-        "F.cross_entropy(logits, target.long(),",
-        "2 * F.cross_entropy(logits, target.long(),",
+        "return F.cross_entropy(logits, target.long(),",
+        "return 2 * F.cross_entropy(logits, target.long(),",
     )
     assert "starts anew" in (out := run()) and "helpers.losses.class_cross_entropy" in out
     edit("helpers/losses.py", '"""Mean cross-entropy of', '"""The mean cross-entropy of')
