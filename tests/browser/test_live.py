@@ -46,6 +46,12 @@ const {content} = window.jupyterapp.shell.currentWidget;
 content.activeCellIndex = arguments[0];
 await window.jupyterapp.commands.execute("notebook:run-cell");
 """
+KEPT = """
+const {kernel} = window.jupyterapp.shell.currentWidget.sessionContext.session;
+const widgets = {count: "len(__import__('ipywidgets').widgets.widget._instances)"};
+const {content} = await kernel.requestExecute({code: "", user_expressions: widgets}).done;
+window.kept = content.user_expressions.count.data["text/plain"];
+"""
 PICTURE = """
 const pictures = arguments[0].querySelectorAll("img");
 return pictures.length == 1 && pictures[0].naturalWidth ? pictures[0].src : null;
@@ -203,8 +209,13 @@ def test_every_cell_runs_and_every_control_changes_its_picture(path, lab, browse
         press(browser, box)
         if box.find_elements(By.CSS_SELECTOR, "button.widget-upload"):
             try_uploads(browser, box, tmp_path)
-    for number in live:
-        run(browser, RUN_AGAIN, number)
+    kept = []
+    for _ in range(2):
+        for number in live:
+            run(browser, RUN_AGAIN, number)
+        run(browser, KEPT)
+        kept.append(int(browser.execute_script("return window.kept")))
+    assert kept[0] == kept[1] > len(live), "a cell that runs again leaves widgets behind"
     found = boxes(browser)
     assert len(found) == len(live)
     for box in found:
