@@ -247,9 +247,8 @@ def curves(panels, xlabel, *, title=None, ylabel=None, baseline=None, joined=Tru
         baseline: {label: y}, dashed: what must be beaten, or what was there before.
         joined: False draws dots with their intervals, for xs that are not steps of one way.
     """
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(7.2, 2.9 if len(panels) < 4 else 2.5), sharey=bool(ylabel), squeeze=False
-    )
+    size = 7.2, 2.9 if len(panels) < 4 else 2.5
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=bool(ylabel), squeeze=False)
     for axis, (above, (xs, networks)) in zip(axes[0], panels.items(), strict=True):
         for i, (name, rows) in enumerate(networks.items()):
             value, low, high = np.asarray(rows, dtype=float).T
@@ -300,9 +299,8 @@ def gains(panels, title=None):
     """Differences with their 95 % intervals, filled where clear of zero: ``panels`` maps what is gained to
     {between which: (value, low, high)}."""
     heights = [len(rows) + 0.9 for rows in panels.values()]
-    figure, axes = plt.subplots(
-        len(panels), figsize=(7.2, 0.4 + 0.3 * sum(heights)), height_ratios=heights, squeeze=False
-    )
+    size = 7.2, 0.4 + 0.3 * sum(heights)
+    figure, axes = plt.subplots(len(panels), figsize=size, height_ratios=heights, squeeze=False)
     for axis, (gained, rows) in zip(axes[:, 0], panels.items(), strict=True):
         for i, (value, low, high) in enumerate(rows.values()):
             errors = np.maximum([[value - low], [high - value]], 0)

@@ -107,11 +107,11 @@ PRESETS = {
             Settings(size=(48, 64), width=4, fcn_width=4, epochs=2, batch_size=4, lr=3e-3, limit=16),
             Settings(size=(32, 48), width=4, epochs=2, batch_size=8, lr=3e-3, limit=24, **RGB),
         ),
-        Preset(  # the default: embedded data, two CPU cores, ten minutes
+        Preset(  # the default: embedded data, two CPU cores, twenty minutes
             "quick", "synthetic",
-            Settings(size=(64, 64), width=32, epochs=12, batch_size=16, lr=1e-3, augment=0.3, **LINEAR),
-            Settings(size=(72, 96), width=16, fcn_width=32, epochs=8, batch_size=4, lr=4e-3, **LINEAR),
-            Settings(size=(64, 96), width=12, epochs=5, batch_size=4, lr=2e-3, limit=220, **RGB, **LINEAR),
+            Settings(size=(64, 64), width=32, epochs=10, batch_size=16, lr=1e-3, augment=0.3, **LINEAR),
+            Settings(size=(72, 96), width=16, fcn_width=32, epochs=7, batch_size=4, lr=4e-3, **LINEAR),
+            Settings(size=(64, 96), width=12, epochs=5, batch_size=8, lr=3e-3, limit=220, **RGB, **LINEAR),
         ),
         Preset(  # the report's settings, gaps filled: real data, one GPU
             "report", "",

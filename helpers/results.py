@@ -97,19 +97,17 @@ class Results:
         name = f"{one} − {other}"
         for score in scores:
             (values, statistic, keep), (others, _, _) = self.pictures[one, score], self.pictures[other, score]
-            f = statistic or (lambda mean: mean)
 
-            def apart(means, f=f):
-                return f(means[:, :, 0]) - f(means[:, :, 1])
+            def apart(means, of=statistic or np.asarray):
+                return of(means[:, :, 0]) - of(means[:, :, 1])
 
             pairs = np.stack(np.broadcast_arrays(values, others), 2)
-            self._add(
-                name, score, bootstrap(pairs, apart, groups=self.data.test.groups[keep]), self.seeds, keep
-            )
+            interval = bootstrap(pairs, apart, groups=self.data.test.groups[keep])
+            self._add(name, score, interval, self.seeds, keep)
         verdicts = {True: "zero is inside: no difference shown", False: "clear of zero"}
         inside = [verdicts[self[name, score][1] <= 0 <= self[name, score][2]] for score in scores]
-        shown = self.table(name)
-        return shown[[spoken(score) for score in scores]].T.assign(interval=inside, evidence=self.evidence())
+        shown, measured = self.table(name), [spoken(score) for score in scores]
+        return shown[measured].T.assign(interval=inside, evidence=shown["evidence"].item())
 
     def __getitem__(self, key):
         """(value, low, high) of (network, score)."""
@@ -132,16 +130,17 @@ class Results:
         place, units = (self.task, self.data.label, network, score), self.evidence(0, keep)
         self.rows[network, score] = [*place, *interval, seeds, units, reported]
 
-    def figure(self, figure, name):
+    def figure(self, figure, name, evidence=None):
         """Save ``figure`` as PDF (the same bytes every time) and PNG (300 dpi), and return it to be shown.
 
-        It is as wide as a report's column at most, and carries its caption in both files, as their title.
+        It is as wide as a report's column at most, carries its caption in both files, as their title, and
+        says in its corner what it rests on: ``evidence``, or what the scores do.
         """
         place, (width, height) = self.folder / "figures", figure.get_size_inches()
         place.mkdir(parents=True, exist_ok=True)
         if width > COLUMN:
             figure.set_size_inches(COLUMN, height * COLUMN / width)
-        notes = ["drawn data"] * self.data.synthetic + [self.evidence()] * bool(self.pictures)
+        notes = ["drawn data"] * self.data.synthetic + [evidence or self.evidence()] * bool(self.pictures)
         figure.text(0.995, -0.005, "; ".join(notes), ha="right", va="top", fontsize=7, color="#777777")
         caption = captioned(figure, spoken(name)[0].upper() + spoken(name)[1:])
         about = {"Title": f"{caption} ({'; '.join(notes)})" if notes else caption, "Subject": self.task}

@@ -121,9 +121,7 @@ def gradient_correlation(net, starts, ends, points=5):
     way = torch.linspace(0, 1, points).to(starts)[:, None, None, None]
     lines = (starts[:, None] + way * (ends - starts)[:, None]).flatten(0, 1).requires_grad_()
     (gradients,) = torch.autograd.grad((net.eval()(lines) @ mixture).sum(), lines)
-    gradients = F.normalize(gradients.flatten(1)).unflatten(
-        0, (-1, points)
-    )  # (L, points, C·H·W), of length 1
+    gradients = F.normalize(gradients.flatten(1)).unflatten(0, (-1, points))  # (L, points, C·H·W)
     return (gradients[:, 1:] * gradients[:, :-1]).sum(2).mean(1).numpy()
 
 
@@ -180,9 +178,8 @@ def corrupted(dataset, kind, strength, seed=0):
         sigma = 0.004 * strength * np.hypot(height, width)
         pictures = gaussian_filter(pictures, (0, sigma, sigma, 0))
     elif kind == "fog":
-        clouds = gaussian_filter(
-            random.normal(size=(count, height, width, 1)), (0, height / 8, height / 8, 0)
-        )
+        clouds = random.normal(size=(count, height, width, 1))
+        clouds = gaussian_filter(clouds, (0, height / 8, height / 8, 0))
         veil = strength * (0.175 + 0.03 * clouds / clouds.std())
         pictures = pictures + np.clip(veil, 0, 1) * (0.9 - pictures)
     elif kind == "contrast":

@@ -1,9 +1,11 @@
 """What a run leaves for people: tables and an article for LaTeX, a page to look at."""
 
+import errno
 import json
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,15 +120,32 @@ def test_an_edited_article_stays_and_the_new_one_stands_beside_it(finished, caps
     for _ in range(2):
         write_report(finished, "smoke")
     assert not list(finished.glob("*.new.*"))
-    article = finished / "report.tex"
-    mine = article.read_text(encoding="utf-8").replace("Your name", "Ada")
-    article.write_text(mine, encoding="utf-8")
+    mine = {}
+    for name in ("report.tex", "report.new.tex"):  # who edits the new one, too, keeps both
+        text = (finished / name).read_text(encoding="utf-8").replace("Your name", f"Åda of {name}")
+        mine[name] = text.encode("latin-1", errors="replace")  # as an old editor might save it
+        (finished / name).write_bytes(mine[name])
+        write_report(finished, "smoke")
+    assert mine == {name: (finished / name).read_bytes() for name in mine}
+    assert "report.new2.tex is the new one" in capsys.readouterr().out
+    assert "Your name" in (finished / "report.new2.tex").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("failing", ["report.tex", "references.bib", "index.html"])
+def test_a_full_disk_leaves_what_was_there(finished, monkeypatch, failing):
     write_report(finished, "smoke")
-    assert (
-        article.read_text(encoding="utf-8") == mine
-        and "report.new.tex is the new one" in capsys.readouterr().out
-    )
-    assert "Your name" in (finished / "report.new.tex").read_text(encoding="utf-8")
+    before, write = {p.name: p.read_bytes() for p in finished.iterdir() if p.is_file()}, Path.write_text
+
+    def half(path, text, **kwargs):
+        if path.name.startswith(failing):
+            write(path, text[: len(text) // 2], **kwargs)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, text, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match=f"{failing}: cannot be written .* intact"):
+        write_report(finished, "smoke")
+    assert {p.name: p.read_bytes() for p in finished.iterdir() if p.is_file()} == before
 
 
 class Page(HTMLParser):

@@ -39,7 +39,7 @@ def package():
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for path in sorted(HELPERS.rglob("*")):
-            if path.suffix in (".py", ".j2", ".bib", ".mplstyle"):
+            if path.suffix in (".py", ".j2", ".mplstyle"):
                 entry = zipfile.ZipInfo(path.relative_to(HELPERS.parent).as_posix())  # dated 1980
                 archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=9)
     return file.getvalue()

@@ -11,8 +11,6 @@ from tqdm import tqdm
 from helpers import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
-
-
 PAGE = """{% extends "lab/index.html.j2" %}
 {% block data_png %}
 {% set alt = output | get_metadata("alt", "image/png") or "a picture" %}

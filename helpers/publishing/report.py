@@ -3,11 +3,13 @@
 import hashlib
 import json
 import re
+from itertools import chain, count
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from helpers.engine.files import written_beside
 from helpers.presets import preset
 from helpers.publishing.notebooks import NOTEBOOKS
 from helpers.results import main_tables, tex
@@ -27,9 +29,8 @@ def write_report(folder, chosen):
     """Write ``report.tex``, ``references.bib`` and ``index.html`` into the ``folder`` of a run at the preset
     named ``chosen``, from what it holds; returns the page's path. An edited article stays as it is."""
     folder = Path(folder)
-    results, scored = folder / "results.json", []
-    if results.exists():
-        scored = main_tables(json.loads(results.read_text(encoding="utf-8")))
+    results = folder / "results.json"
+    scored = main_tables(json.loads(results.read_text(encoding="utf-8"))) if results.exists() else []
     about = {"name": folder.name, "preset": preset(chosen), "figures": saved_figures(folder)}
     about["tables"] = {task: (caption, table) for task, caption, table in scored}
     there = [path.stem for path in NOTEBOOKS if (folder / f"{path.stem}.html").exists()]
@@ -38,7 +39,8 @@ def write_report(folder, chosen):
     papers = NOTEBOOKS[0].with_name("references.bib")
     write_unedited(folder / papers.name, papers.read_text(encoding="utf-8"))
     page = folder / "index.html"
-    page.write_text(HTML.get_template("index.html.j2").render(about), encoding="utf-8")
+    with written_beside(page) as beside:
+        beside.write_text(HTML.get_template("index.html.j2").render(about), encoding="utf-8")
     return page
 
 
@@ -54,15 +56,20 @@ def saved_figures(folder):
 
 
 def write_unedited(path, text):
-    """Write ``text``; where somebody has edited what an earlier run wrote, beside it, as NAME.new.tex."""
+    """Write ``text``; where somebody has edited what an earlier run wrote, beside it, as NAME.new.tex,
+    NAME.new2.tex …: the first of them that nobody has touched."""
 
     def marked(body):
         digest = hashlib.sha256(body.encode()).hexdigest()[:16]
         return f"% {digest}: written by a run; a later one leaves it alone once you have edited it\n{body}"
 
-    if path.exists():
-        old = path.read_text(encoding="utf-8")
-        if old != marked(old.partition("\n")[2]):
-            path = path.with_suffix(f".new{path.suffix}")
-            print(f"{path.name} is the new one: the other was edited, and stays")
-    path.write_text(marked(text), encoding="utf-8")
+    def edited(place):
+        old = place.read_text(encoding="utf-8", errors="replace") if place.exists() else marked("")
+        return old != marked(old.partition("\n")[2])
+
+    names = (f"{path.stem}.new{number if number > 1 else ''}{path.suffix}" for number in count(1))
+    place = next(place for place in chain([path], map(path.with_name, names)) if not edited(place))
+    if place != path:
+        print(f"{place.name} is the new one: what stands before it was edited, and stays")
+    with written_beside(place) as beside:
+        beside.write_text(marked(text), encoding="utf-8")
