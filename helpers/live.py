@@ -15,9 +15,10 @@ import skimage
 import torch
 from PIL import Image, ImageOps
 
-from helpers import figures
+from helpers import galleries
 from helpers.data import ArrayDataset
 from helpers.data.decode import explain, open_image, to_rgb
+from helpers.figures import spoken
 from helpers.metrics import psnr
 from helpers.models.resnet import BasicBlock
 from helpers.skips import bridge_means, without_blocks, without_bridges
@@ -45,9 +46,9 @@ def block_switches(nets, task, data, worst=10):
         rows = answer.gather(1, truth[:, None]).squeeze(1).argsort()[:worst]
         sure, guess = answer[rows].max(1)
         captions = [named(*facts) for facts in zip(rows, guess, sure, strict=True)]
-        title = f"{without('block', out)}, {figures.spoken(task.metric)}: {', '.join(said)}"
+        title = f"{without('block', out)}, {spoken(task.metric)}: {', '.join(said)}"
         title += f". The {network} net's worst of {len(truth)} pictures:"
-        return figures.gallery(data.test[rows.numpy()][0], captions, columns=5, size=1.5, title=title)
+        return galleries.gallery(data.test[rows.numpy()][0], captions, columns=5, size=1.5, title=title)
 
     what = f"{count} switches, one a block, and a choice of the net whose worst pictures are shown. Take one"
     what += " block out, put it back, take out another: which net limps, and which falls?"
@@ -70,19 +71,19 @@ def skip_switches(net, task, data, palette=None, samples=64):
         return inputs, truth, task.predict(logits, inputs)
 
     def draw(picture, **bridges):
-        off, metric = taken(bridges), figures.spoken(task.metric)
+        off, metric = taken(bridges), spoken(task.metric)
         (inputs, truth, answer), (_, _, whole) = answered(picture, off), answered(picture, ())
         if palette is None:
             columns = {"grey input": (inputs[0] + 1) / 2, "truth": truth[0], "answer": answer[0]}
             columns["change, doubled"] = 2 * (answer - whole).abs().mean(1)[0]
         else:
             image = data.test[picture][0].permute(1, 2, 0)
-            columns = {"picture": image, "truth": figures.paint(truth[0], palette)}
-            columns["answer"] = figures.paint(answer[0], palette)
-            columns["pixels that changed"] = figures.error_map(image, answer[0], whole[0])
+            columns = {"picture": image, "truth": galleries.paint(truth[0], palette)}
+            columns["answer"] = galleries.paint(answer[0], palette)
+            columns["pixels that changed"] = galleries.error_map(image, answer[0], whole[0])
         one, best = scored(task, answer, truth), scored(task, whole, truth)
         title = f"{without('bridge', off)}: {metric} {one:.3g}; with all {best:.3g}. Picture {picture}"
-        return figures.strip(columns, title)
+        return galleries.strip(columns, title)
 
     on = [level for level, bridged in enumerate(net.skip) if bridged]
     what = f"{len(on)} switches, one a bridge, and a slider over {len(data.test)} pictures. Take the"
@@ -104,7 +105,7 @@ def pixels(nets, task, dataset, palette):
         probability, where = answered(network, picture), {"row": row, "column": column}
         said, true = (task.classes[c] for c in (probability[:, row, column].argmax(), truth[row, column]))
         title = f"Picture {picture}, at the cross: {said}, says {network}; the truth: {true}"
-        return figures.believed(image, probability, task.classes, palette, opacity, **where, title=title)
+        return galleries.believed(image, probability, task.classes, palette, opacity, **where, title=title)
 
     what = f"a choice of network, sliders over {count} pictures, for the classes' opacity and for the cross."
     what += " Move the cross over a border, a pixel at a time: how wide is the doubt?"
@@ -150,7 +151,7 @@ def before_after(net, task, dataset=None):
         good, plain = (float(psnr(x, truth)) for x in (answer, grey.expand_as(truth)))
         title = f"PSNR of the coloured picture {good:.1f} dB, the grey copy {plain:.1f}"
         both = torch.where(torch.arange(grey.shape[3]) < line / 100 * grey.shape[3], grey, answer)[0]
-        return figures.strip({"grey | coloured": both}, title, size=5, line=line / 100)
+        return galleries.strip({"grey | coloured": both}, title, size=5, line=line / 100)
 
     return hands_on(draw, what, **controls)
 

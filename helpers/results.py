@@ -41,12 +41,8 @@ def report_folder(preset, seeds=1, **sources):
     >>> report_folder("quick", 3, streets="~/camvid").name
     'quick-streets-camvid-seeds3'
     """
-    given = {
-        name: Path(source).expanduser().resolve().name.split(".")[0]
-        for name, source in sources.items()
-        if source
-    }
-    own = [f"{name}-{folder}" for name, folder in given.items() if folder != "synthetic"]
+    given = {name: Path(source).expanduser().resolve().name for name, source in sources.items() if source}
+    own = [f"{name}-{folder.split('.')[0]}" for name, folder in given.items() if folder != "synthetic"]
     return ROOT / "reports" / "-".join([preset, *own, *[f"seeds{seeds}"] * (seeds > 1)])
 
 

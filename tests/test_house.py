@@ -50,6 +50,7 @@ def test_the_surface_is_what_a_student_opens():
             "training.py",
             "baselines.py",
             "figures.py",
+            "galleries.py",
             "architecture.py",
             "results.py",
             "widgets.py",

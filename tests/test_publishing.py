@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import figures
+from helpers import galleries
 from helpers.presets import preset
 from helpers.publishing.notebooks import NOTEBOOKS, execute, tell
 from helpers.publishing.report import write_report
@@ -98,7 +98,7 @@ def finished(tmp_path):
     for name, title in TITLES.items():
         results = Results(tmp_path, "classification", DRAWN, preset("smoke"))
         columns = {"picture": pictures, "truth <b>": pictures}
-        results.figure(figures.compare(columns, [0], title=title), name)
+        results.figure(galleries.compare(columns, [0], title=title), name)
     (tmp_path / "results.json").write_text(json.dumps(ROWS), encoding="utf-8")
     (tmp_path / "results.tex").write_text(latex(ROWS), encoding="utf-8")
     for notebook in NOTEBOOKS:

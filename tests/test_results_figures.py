@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import figures, widgets
+from helpers import figures, galleries, widgets
 from helpers.architecture import architecture, shapes
 from helpers.metrics import bootstrap, iou_of, mean_iou_of
 from helpers.models import FCN, ResNet18, UNet
@@ -173,14 +173,16 @@ def test_numbers_are_shown_with_the_digits_they_deserve(args, text):
 IMAGES = np.random.default_rng(0).integers(0, 255, (6, 24, 32, 3), dtype=np.uint8)
 ROWS = [{"epoch": e, "train_loss": 1 / e, "valid_loss": 1.2 / e, "accuracy": e / 5} for e in (1, 2, 3)]
 DRAWINGS = {
-    "gallery": lambda: figures.gallery(IMAGES, list("abcdef"), columns=4),
-    "compare": lambda: figures.compare({"a": torch.rand(3, 1, 9, 12), "b": torch.rand(3, 3, 9, 12)}, [2, 0]),
-    "compare, across": lambda: figures.compare({"a": IMAGES, "b": IMAGES}, across=True, title="all"),
-    "compare, other sizes": lambda: figures.compare({"a": [IMAGES[0], IMAGES[1, :9]]}, labels=["x", "y"]),
+    "gallery": lambda: galleries.gallery(IMAGES, list("abcdef"), columns=4),
+    "compare": lambda: galleries.compare(
+        {"a": torch.rand(3, 1, 9, 12), "b": torch.rand(3, 3, 9, 12)}, [2, 0]
+    ),
+    "compare, across": lambda: galleries.compare({"a": IMAGES, "b": IMAGES}, across=True, title="all"),
+    "compare, other sizes": lambda: galleries.compare({"a": [IMAGES[0], IMAGES[1, :9]]}, labels=["x", "y"]),
     "palette_legend": lambda: figures.palette_legend(list("abc"), np.eye(3) * 255, [0.7, 0.2, 0.1]),
     "class_counts": lambda: figures.class_counts([4]),
     "learning_curves": lambda: figures.learning_curves({"a": ROWS, "b": ROWS[:1]}, "accuracy"),
-    "intervals": lambda: figures.intervals({"a": (0.5, 0.4, 0.6), "b": (0.2, 0.1, 0.3)}, "x", baseline=0.3),
+    "intervals": lambda: figures.intervals({"a": (0.5, 0.4, 0.6), "b": (0.2, 0.1, 0.3)}, "x"),
     "class_iou": lambda: figures.class_iou({"a": [[0.5, 0.4, 0.6], [np.nan] * 3]}, ["one", "two"]),
     "curves": lambda: figures.curves({"accuracy": ([10, 18], {"a": [(0.5, 0.4, 0.6)] * 2})}, "layers"),
     "dots": lambda: figures.curves(
@@ -231,11 +233,11 @@ def test_the_architecture_is_read_from_the_module():
 
 def test_tables_show_the_pictures_rows_and_crops_that_were_asked_for():
     columns = {"a": IMAGES, "b": IMAGES[..., 0], "c": IMAGES}
-    figure = figures.compare(columns, [(4, 3, 5), (1, 0, 9)], crop=8, only=["a", "b"])
+    figure = galleries.compare(columns, [(4, 3, 5), (1, 0, 9)], crop=8, only=["a", "b"])
     shown = [axis.images[0].get_array() for axis in figure.axes]
     assert [axis.get_title() for axis in figure.axes] == ["a", "b", "", ""]
     assert (shown[0] == IMAGES[4, 3:11, 5:13]).all() and (shown[3] == IMAGES[1, :8, 9:17, 0]).all()
-    across = figures.compare(columns, [2, 5], across=True)
+    across = galleries.compare(columns, [2, 5], across=True)
     assert len(across.axes) == 6 and (across.axes[1].images[0].get_array() == IMAGES[5]).all()
     assert across.axes[2].get_ylabel() == "b"
 
@@ -243,7 +245,7 @@ def test_tables_show_the_pictures_rows_and_crops_that_were_asked_for():
 def test_titles_of_a_gallery_do_not_run_into_each_other():
     names = ["Copper-Breasted Bluechat", "Crimson-Capped Reed Warbler", "Black And Yellow Broadbill"] * 2
     for columns, size in ((6, 1.35), (5, 1.5)):
-        figure = figures.gallery(IMAGES, names, columns=columns, size=size)
+        figure = galleries.gallery(IMAGES, names, columns=columns, size=size)
         figure.draw_without_rendering()
         boxes = [axis.title.get_window_extent() for axis in figure.axes[: len(names)]]
         for row in (boxes[:columns], boxes[columns:]):
@@ -258,14 +260,14 @@ def test_error_maps_mark_wrong_pixels_red_and_no_others():
     target = np.zeros((24, 32), int)
     prediction = target.copy()
     prediction[3, 4] = 1
-    shown = figures.error_map(IMAGES[0], prediction, target).astype(int)
+    shown = galleries.error_map(IMAGES[0], prediction, target).astype(int)
     assert ((shown[..., 0] - shown[..., 2]) > 150).nonzero() == (3, 4)
 
 
 def test_busiest_spots_find_the_dense_corner():
     band = np.zeros((3, 40, 40), bool)
     band[1, 20:30, 10:20] = True
-    (image, top, left), *_ = figures.busiest_spots(band, 8, 2)
+    (image, top, left), *_ = galleries.busiest_spots(band, 8, 2)
     assert image == 1 and 20 <= top <= 24 and 8 <= left <= 14
 
 

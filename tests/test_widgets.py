@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helpers import figures, live, widgets
+from helpers import galleries, live, widgets
 from helpers.metrics import psnr
 from helpers.presets import preset
 from helpers.skips import bridge_means, without_blocks, without_bridges
@@ -50,7 +50,7 @@ def title(figure):
 
 
 def panel(figure, number, count, width=32):
-    """One of the pictures of ``figures.strip``, uint8."""
+    """One of the pictures of ``galleries.strip``, uint8."""
     (image,) = figure.axes[0].images
     whole = np.asarray(image.get_array())
     start = round(number * (whole.shape[1] + 1) / count)
@@ -78,7 +78,9 @@ def test_with_all_bridges_on_the_answer_is_the_networks_own_and_nothing_has_chan
     net, task, data = made(kind, "unet")
     live.skip_switches(net, task, data, PALETTE if kind == "streets" else None)
     answer = predict(net, task, data.test)[0]
-    answer = figures.paint(answer, PALETTE) if kind == "streets" else (255 * answer).round().permute(1, 2, 0)
+    answer = (
+        galleries.paint(answer, PALETTE) if kind == "streets" else (255 * answer).round().permute(1, 2, 0)
+    )
     assert np.array_equal(panel(shown[-1], 2, 4), np.asarray(answer).astype(np.uint8))
     change = panel(shown[-1], 3, 4).astype(int)
     assert (change[..., 0] == change[..., 2]).all() and (kind == "streets" or not change.any())
@@ -153,7 +155,7 @@ def test_bars_are_the_networks_probabilities_of_the_pixel_at_the_cross(shown):
     box.controls["opacity"].value = 0.0
     assert np.allclose(shown[-1].axes[0].images[0].get_array(), data.test.images[5] / 255)
     box.controls["opacity"].value = 1.0
-    painted = figures.paint(logits.argmax(1)[0], PALETTE)
+    painted = galleries.paint(logits.argmax(1)[0], PALETTE)
     assert np.allclose(shown[-1].axes[0].images[0].get_array(), painted / 255)
 
 
@@ -258,7 +260,7 @@ def test_a_bad_file_gets_a_sentence_and_the_next_good_one_a_picture(content, rea
 
 def test_a_slider_over_pictures_shows_the_one_it_stands_at(shown):
     drawn = []
-    box = widgets.browse(lambda i: drawn.append(i) or figures.gallery([np.zeros((8, 8))]), 9)
+    box = widgets.browse(lambda i: drawn.append(i) or galleries.gallery([np.zeros((8, 8))]), 9)
     box.controls["index"].value = 7
     assert drawn[-1] == 7 and box.controls["index"].max == 8 and len(shown) == 2
 
@@ -267,7 +269,7 @@ def everything():
     net, task, data = made("streets", "unet")
     bird, birds, flock = made("birds", "resnet18")
     grey, colour, land = made("landscapes", "unet")
-    yield lambda: widgets.browse(lambda i: figures.gallery(land.test.images[[i]]), 3)
+    yield lambda: widgets.browse(lambda i: galleries.gallery(land.test.images[[i]]), 3)
     yield lambda: live.block_switches({"residual": bird}, birds, flock)
     yield lambda: live.skip_switches(net, task, data, PALETTE)
     yield lambda: live.pixels({"U-Net": net}, task, data.test, PALETTE)
@@ -306,7 +308,7 @@ def test_a_cell_that_runs_again_forgets_what_it_had_opened_and_other_cells_keep_
     def opened():
         def draw(a):
             shown.append(a)
-            return figures.gallery([np.zeros((8, 8))])
+            return galleries.gallery([np.zeros((8, 8))])
 
         return widgets.hands_on(draw, "", a=widgets.slider("a", 0, 0, 9)), weakref.ref(draw)
 

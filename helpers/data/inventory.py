@@ -61,13 +61,9 @@ class Inventory:
         notes = ["Near-duplicates: pairs of pictures in two parts that look alike, and make a test too easy."]
         if self.shares:
             shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())
-            notes.append(
-                f"Share of the pixels: {shares}. None is all that has no class of its own, as the sky."
-            )
+            notes += [f"Share of the pixels: {shares}. None is all that has no class of its own, as the sky."]
         if never := ", ".join(n for n, share in self.shares.items() if not share and ":" not in n):
-            notes.append(
-                f"Never there: {never}. A class without pixels has no IoU (nan); means leave it out."
-            )
+            notes += [f"Never there: {never}. A class without pixels has no IoU (nan); means leave it out."]
         return notes
 
     def _repr_html_(self) -> str:
