@@ -10,6 +10,8 @@ from scipy.ndimage import distance_transform_edt
 
 from helpers.figures import styled
 
+WIDEST = 6.9  # inches: the text of an A4 page, where no letter of a figure is set smaller than 7 pt
+
 
 def to_picture(image):
     """Anything that is a picture -> (H, W, 3) or (H, W) array that matplotlib shows as it is."""
@@ -66,11 +68,14 @@ def compare(columns, rows=None, *, only=None, labels=None, crop=None, across=Fal
     table = [[to_picture(pictures[i])[y:, x:][:side, :side] for i, y, x in spots] for pictures in kinds]
     titles, labels = (labels, list(columns)) if across else (list(columns), labels)
     table = table if across else list(zip(*table, strict=True))
+    size = min(size, WIDEST / len(table[0]))
+    titles = [textwrap.fill(above, max(8, int(14 * size))) for above in titles or ()]
+    above = 0.35 + 0.14 * max((name.count("\n") for name in titles), default=0)
     # One stretch of figure per row, so that rows of other shapes keep their proportions.
     heights = [line[0].shape[0] / line[0].shape[1] for line in table]
-    figure, axes = grid(table, (size * len(table[0]), size * sum(heights) + 0.35), heights, title)
-    for axis, above in zip(axes[0], titles or (), strict=False):
-        axis.set_title(above, fontsize=9, loc="center", pad=3)
+    figure, axes = grid(table, (size * len(table[0]), size * sum(heights) + above), heights, title)
+    for axis, name in zip(axes[0], titles, strict=False):
+        axis.set_title(name, fontsize=9, loc="center", pad=3)
     for axis, beside in zip(axes[:, 0], labels or (), strict=False):
         axis.set_ylabel(beside, fontsize=8)
     return figure

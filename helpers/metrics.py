@@ -182,10 +182,8 @@ def gradient_energy(prediction, truth):
 
     Below 1 is blurred; above 1 may be sharper, or noise.
     """
-    across, down = (
-        [rgb_to_grey(x).diff(dim=d).square().flatten(1).mean(1) for x in (prediction, truth)]
-        for d in (-1, -2)
-    )
+    grey = [rgb_to_grey(x) for x in (prediction, truth)]
+    across, down = ([x.diff(dim=d).square().flatten(1).mean(1) for x in grey] for d in (-1, -2))
     return (across[0] + down[0]) / (across[1] + down[1]).clamp(min=1e-10)
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 
 from helpers import ROOT
 from helpers.figures import STYLE, captioned, spoken
+from helpers.galleries import WIDEST
 from helpers.metrics import bootstrap, mean_iou_of
 
 COLUMNS = ["task", "data", "network", "score", "value", "low", "high", "seeds", "units", "reported"]
-COLUMN = 6.9  # inches: the text of an A4 page, where no letter of a figure is set smaller than 7 pt
 FEW = 10  # units: an interval drawn from fewer is too narrow
 REPORTED = {  # the report's own numbers; of colours it has pictures only
     ("classification", "residual"): {"accuracy": 0.90, "loss": 0.0656},
@@ -134,8 +134,8 @@ class Results:
         """
         place, (width, height) = self.folder / "figures", figure.get_size_inches()
         place.mkdir(parents=True, exist_ok=True)
-        if width > COLUMN:
-            figure.set_size_inches(COLUMN, height * COLUMN / width)
+        if width > WIDEST:
+            figure.set_size_inches(WIDEST, height * WIDEST / width)
         notes = ["drawn data"] * self.data.synthetic + [evidence or self.evidence()] * bool(self.pictures)
         figure.text(0.995, -0.005, "; ".join(notes), ha="right", va="top", fontsize=7, color="#777777")
         caption = captioned(figure, spoken(name)[0].upper() + spoken(name)[1:])

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from helpers import galleries
+from helpers.galleries import WIDEST
 from helpers.presets import preset
 from helpers.publishing.notebooks import NOTEBOOKS, execute, tell
 from helpers.publishing.report import write_report
-from helpers.results import COLUMN, COLUMNS, MAIN, Results, latex, main_tables, tex
+from helpers.results import COLUMNS, MAIN, Results, latex, main_tables, tex
 from tests.test_notebooks import small
 from tests.test_results_figures import DRAWINGS, DRAWN
 
@@ -183,7 +184,7 @@ def test_a_figure_is_no_wider_than_a_column_and_no_letter_smaller_than_seven_poi
     for name, draw in DRAWINGS.items():
         figure = results.figure(draw(), "figure")
         with Image.open(tmp_path / "figures" / "figure.png") as picture:
-            assert picture.size[0] / 300 <= COLUMN + 0.1, name
+            assert picture.size[0] / 300 <= WIDEST + 0.1, name
         sizes = [
             text.get_fontsize()
             for text in figure.findobj(lambda a: hasattr(a, "get_fontsize"))

@@ -23,10 +23,8 @@ EXAMPLES = """examples:
 
 
 def make_parser():
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers",
-        description="Run the notebooks, here or in Colab; prepare data; train a network.",
-    )
+    what = "Run the notebooks, here or in Colab; prepare data; train a network."
+    parser = argparse.ArgumentParser(prog="python -m helpers", description=what)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run the notebooks and write a report").add_argument
     run("notebooks", nargs="*", type=notebook, metavar="1|2|3", help="which of them; default: all")

@@ -59,9 +59,8 @@ def to_html(executed):
     """The same notebook as one HTML file beside it."""
     from nbconvert import HTMLExporter
 
-    page, _ = HTMLExporter(embed_images=True, raw_template=PAGE).from_notebook_node(
-        nbformat.read(executed, 4)
-    )
+    notebook = nbformat.read(executed, 4)
+    page, _ = HTMLExporter(embed_images=True, raw_template=PAGE).from_notebook_node(notebook)
     # nbconvert's page shows source code in Markdown outputs in a proportional font; JupyterLab does not.
     rule = "<style>.jp-RenderedMarkdown pre { font-family: monospace; font-size: 13px }</style>"
     page = page.replace("</head>", f"{rule}</head>", 1)
