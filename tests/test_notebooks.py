@@ -234,8 +234,7 @@ def test_wrong_arguments_end_with_one_clear_line_before_anything_is_done(argumen
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     shown = capsys.readouterr()
-    said = shown.err + str(stop.value)
-    assert stop.value.code and message in said and "Traceback" not in said and not shown.out
+    assert stop.value.code == 2 and message in shown.err and "Traceback" not in shown.err and not shown.out
 
 
 def test_prepare_makes_by_default_what_the_readmes_next_line_needs():

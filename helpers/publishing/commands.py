@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from helpers import ROOT
+from helpers.engine.files import DataError
 from helpers.presets import PRESETS, Settings, preset
 from helpers.results import report_folder
 from helpers.tasks import TASKS, build
@@ -93,14 +94,17 @@ def folder(path):
 
 
 def main(arguments=None):
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    options = parser.parse_args(arguments)
     work = {"run": run, "prepare": prepare, "colab": colab, "train": train}[options.command]
     try:
         work(options)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command carries on from here")
-    except (ValueError, RuntimeError, OSError, FloatingPointError) as error:
+    except (DataError, RuntimeError, OSError, FloatingPointError) as error:
         sys.exit(f"{options.command}: {error}")
+    except ValueError as error:  # of what was asked for
+        parser.error(str(error))
 
 
 def run(options):
