@@ -104,11 +104,15 @@ def store_summary(results, command):
         shown[2] += f" ({baseline})"
         lines.append(f"| {what} | {' | '.join(shown)} | {joined(cells[3]['seeds'], cells[3]['units'])} |")
     made = f"Means over seeds with 95 % intervals over seeds and test units, by `{command}`, {date.today()}."
-    readme = ROOT / "README.md"
-    before, mark, rest = readme.read_text(encoding="utf-8").partition("<!-- summary -->\n")
-    _, end, after = rest.partition("<!-- end of summary -->\n")
+    put_into_readme("summary", "\n".join([*lines, "", made]))
+
+
+def put_into_readme(name, text):
+    """Between its marks ``<!-- name -->`` and ``<!-- end of name -->``, instead of what stands there."""
+    readme, mark, end = ROOT / "README.md", f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(mark)
     with written_beside(readme) as beside:
-        beside.write_text(f"{before}{mark}{chr(10).join(lines)}\n\n{made}\n{end}{after}", encoding="utf-8")
+        beside.write_text(f"{before}{mark}{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 def store_gallery(figures):
@@ -140,8 +144,4 @@ def refer():
         first.source = re.sub("^REPOSITORY = .*", new, first.source, flags=re.MULTILINE)
         with written_beside(path) as beside:
             nbformat.write(notebook, beside)
-    readme = ROOT / "README.md"
-    before, mark, rest = readme.read_text(encoding="utf-8").partition("<!-- colab -->\n")
-    _, end, after = rest.partition("<!-- end of colab -->")
-    with written_beside(readme) as beside:
-        beside.write_text(f"{before}{mark}{' '.join(badges)}\n{end}{after}", encoding="utf-8")
+    put_into_readme("colab", " ".join(badges))

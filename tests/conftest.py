@@ -2,7 +2,6 @@
 
 import os
 import signal
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,10 +12,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 
+from helpers import ROOT
 from helpers.data.batches import ArrayDataset
 
+os.environ["PYTHONPATH"] = str(ROOT)  # what tests start finds the project that they test
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is started without
-REAL = Path(__file__).resolve().parents[2] / "shared" / "realdata"
+REAL = ROOT.parent / "shared" / "realdata"
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from .batches import ArrayDataset
 from .cache import open_or_build
 from .download import fetch, unpack
 from .inventory import Inventory
-from .listing import DataError
+from .listing import DataError, check_root
 
 __all__ = ["ROOT", "ArrayDataset", "DataError", "DataSet", "Inventory", "prepare", "prepare_or_draw"]
 
@@ -39,27 +39,26 @@ def prepare(
     classes: int | None = None,
     skip_bad: bool = False,
     root: str | Path = ROOT,
-    synthetic: bool = False,
 ) -> DataSet:
     """Find, check and decode a data set once; later calls open the arrays in a moment.
 
     Args:
         name: birds, streets or landscapes.
-        source: a folder or archive (.zip, .tar.gz), only read; empty: a copy below ``root`` or a download.
+        source: a folder or archive (.zip, .tar.gz), only read; "synthetic": the embedded drawings; empty: a
+            copy below ``root`` or a download.
         size: (height, width). Birds and landscapes are cropped to it; streets scaled, so keep their 4:3.
         classes: birds only: the first so many species names.
         skip_bad: go on when more than 1 % of the files are bad.
         root: where downloads and caches go.
-        synthetic: the embedded drawings instead.
     """
     if name not in SETS:
         raise DataError(f"There is no data set {name!r}: choose one of {', '.join(SETS)}.")
     size = (size, size) if isinstance(size, int) else tuple(size)
     if len(size) != 2 or min(size) < 16:
         raise DataError(f"size={size} cannot be used: give (height, width), at least 16 each.")
-    kind, root = SETS[name], Path(root).absolute()
+    kind, root, drawn = SETS[name], Path(root).absolute(), str(source) == "synthetic"
     folder = Path(source or "").expanduser().absolute()
-    if synthetic:
+    if drawn:
         from helpers.drawings import draw  # here, so that decoding processes do without it
 
         folder = draw(name, root / "synthetic")
@@ -67,22 +66,22 @@ def prepare(
         folder = fetch(name, root, kind.looks_right)
     elif folder.is_file():
         folder = unpack(folder, root, kind.looks_right)
+    check_root(folder, kind.looks_right, kind.WANTED)
     listing = kind.scan(folder, classes)
     splits, inventory = open_or_build(listing, size, root / "cache", skip_bad)
-    label = f"embedded drawn {name}" if synthetic else f"{name} from {folder.resolve().name}/"
-    return DataSet(name, listing.classes, **splits, inventory=inventory, label=label, synthetic=synthetic)
+    label = f"embedded drawn {name}" if drawn else f"{name} from {folder.resolve().name}/"
+    return DataSet(name, listing.classes, **splits, inventory=inventory, label=label, synthetic=drawn)
 
 
 def prepare_or_draw(name: str, source: str | Path | None = None, **options) -> DataSet:
     """``prepare`` for notebooks, which goes on with the embedded data where no real ones can be had.
 
-    ``source="synthetic"`` draws at once; a source that is given and wrong stays an error.
+    A source that is given and wrong stays an error.
     """
-    if str(source) != "synthetic":
-        try:
-            return prepare(name, source, **options)
-        except DataError as error:
-            if source:
-                raise
-            print(f"{error}\n\nGoing on with the embedded, drawn {name} instead; every figure says so.")
-    return prepare(name, synthetic=True, **options)
+    try:
+        return prepare(name, source, **options)
+    except DataError as error:
+        if source:
+            raise
+        print(f"{error}\n\nGoing on with the embedded, drawn {name} instead; every figure says so.")
+        return prepare(name, "synthetic", **options)

@@ -56,9 +56,9 @@ class ArrayDataset:
         together = len(self) and (np.diff(self._rows) == 1).all()
         return array[self._rows[0] : self._rows[-1] + 1] if together else array[self._rows]
 
-    def subset(self, n: int | None, seed: int = 0) -> "ArrayDataset":
-        """``n`` pictures drawn by chance, in the old order; all, if there are no more or n is None."""
+    def subset(self, n: int | None) -> "ArrayDataset":
+        """``n`` pictures, always the same ones, in the old order; all, if there are no more or n is None."""
         if n is None or n >= len(self):
             return self
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:n])
+        chosen = np.sort(np.random.default_rng(0).permutation(len(self))[:n])
         return ArrayDataset(*self._all, self._rows[chosen], self._groups, self.unit)

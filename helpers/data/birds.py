@@ -4,7 +4,7 @@ import difflib
 from collections import defaultdict
 from pathlib import Path
 
-from .listing import SPLITS, DataError, Item, LeftOut, Listing, check_root, sum_up, walk
+from .listing import SPLITS, DataError, Item, LeftOut, Listing, sum_up, walk
 
 WANTED = "train, valid and test folders with a folder of images for each species"
 SPLIT_NAMES = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "test": "test"}
@@ -18,7 +18,6 @@ def looks_right(folder: Path) -> bool:
 
 def scan(root: Path, classes: int | None = None) -> Listing:
     """List the images by split and species. ``birds.csv`` is not read: its ids disagree with the folders."""
-    check_root(root, looks_right, WANTED)
     stamps, left_out = walk(root)
     found = defaultdict(lambda: defaultdict(list))  # species -> split -> paths
     for path in stamps:

@@ -11,6 +11,7 @@ import os
 import shutil
 import zlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from helpers.engine.files import check_space, locked, made_beside
 from helpers.engine.parallel import mapped
 
 from .batches import ArrayDataset
-from .decode import Decoder, checksum
+from .decode import checksum, decode_rows
 from .inventory import Inventory, take_stock
 from .listing import Listing
 from .similar import COUNTED
@@ -35,10 +36,9 @@ def open_or_build(listing: Listing, size: tuple, folder: Path, skip_bad: bool) -
     stem = f"{listing.name}-{size[0]}x{size[1]}-{source:08x}"
     place = folder / f"{stem}-{listing.key}-v{VERSION}"
     with locked(folder / stem):
-        opened = open_cache(listing, place)
-        if opened is None:
+        if (opened := open_cache(listing, size, place)) is None:
             build(listing, size, place, skip_bad)
-            opened = open_cache(listing, place)
+            opened = open_cache(listing, size, place)
             for stale in folder.glob(f"{stem}-*"):  # of an earlier state of this source
                 if stale != place:
                     shutil.rmtree(stale, ignore_errors=True)
@@ -48,15 +48,13 @@ def open_or_build(listing: Listing, size: tuple, folder: Path, skip_bad: bool) -
 
 def build(listing: Listing, size: tuple, place: Path, skip_bad: bool) -> None:
     """Decode all files of a listing, once and fully, into a new cache folder."""
-    shapes = {"images": (len(listing.items), *size, 3)}
-    if listing.read_mask:
-        shapes["masks"] = (len(listing.items), *size)
-    check_space(place.parent, sum(map(math.prod, shapes.values())))
     told, bad, jobs = [], 0, list(enumerate(listing.items))
+    shapes = listing.shapes(len(jobs), size)
+    check_space(place.parent, sum(map(math.prod, shapes.values())))
     with made_beside(place) as part:
         for name, shape in shapes.items():
-            np.lib.format.open_memmap(part / f"{name}.npy", "w+", np.uint8, shape)
-        work = Decoder(replace(listing, items=[], stamps={}, left_out=[]), part, size)
+            np.lib.format.open_memmap(part / name, "w+", np.uint8, shape)
+        work = partial(decode_rows, replace(listing, items=[], stamps={}, left_out=[]), part, size)
         for one in tqdm(mapped(work, jobs), f"decoding {listing.name}", len(jobs), leave=False, unit="image"):
             told.append(one)
             bad += one.fault is not None and one.fault.bad
@@ -65,24 +63,24 @@ def build(listing: Listing, size: tuple, place: Path, skip_bad: bool) -> None:
         masks = part / "masks.npy"  # opened for the call alone: Windows moves no folder with an open file
         inventory, rows, groups = take_stock(listing, told, np.load(masks, "r") if listing.read_mask else ())
         inventory.check(listing.root, skip_bad)
-        content = {"rows": rows, "groups": groups, "inventory": vars(inventory)}
-        content["checksums"] = [one.checksum for one in told]
+        sums = [one.checksum for one in told]
+        content = {"rows": rows, "groups": groups, "checksums": sums, "inventory": vars(inventory)}
         (part / "content.json").write_text(json.dumps(content))
 
 
-def open_cache(listing: Listing, place: Path) -> tuple[dict, Inventory] | None:
+def open_cache(listing: Listing, size: tuple, place: Path) -> tuple[dict, Inventory] | None:
     """Map a cache into memory; None where there is none, or a damaged one, which is then removed."""
     if not place.exists():
         return None
     try:
         content = json.loads((place / "content.json").read_text())
-        files = ["images.npy", "masks.npy"] if listing.read_mask else ["images.npy"]
-        arrays = [np.load(place / file, mmap_mode="r") for file in files]
-        names, sums = [item.image for item in listing.items], content["checksums"]
-        if {len(names)} != {len(sums), *map(len, arrays)}:
+        names, sums, groups = [item.image for item in listing.items], content["checksums"], content["groups"]
+        files = listing.shapes(len(names), size)
+        arrays = images, *masks = [np.load(place / file, mmap_mode="r") for file in files]
+        if {len(names)} != {len(sums), len(groups), *map(len, arrays)}:
             raise ValueError("its parts differ in length")
         read = sorted(row for rows in content["rows"].values() for row in rows)
-        for row in read[:: -(-arrays[0].nbytes // CHECKED)]:
+        for row in read[:: -(-images.nbytes // CHECKED)]:
             if checksum(*(array[row] for array in arrays)) != sums[row]:
                 raise ValueError(f"{names[row]} has changed")
         inventory = Inventory(**content["inventory"])
@@ -91,10 +89,8 @@ def open_cache(listing: Listing, place: Path) -> tuple[dict, Inventory] | None:
         shutil.rmtree(place, ignore_errors=True)
         return None
     numbers = np.array([item.target for item in listing.items]) if listing.classes else None
-    targets = arrays[1] if listing.read_mask else numbers
-    splits = {}
+    targets, splits = masks[0] if masks else numbers, {}
     for split, rows in content["rows"].items():
-        groups = content["groups"]
         alone = "pictures" if len({groups[row] for row in rows}) == len(rows) else "groups of near-duplicates"
-        splits[split] = ArrayDataset(arrays[0], targets, names, rows, groups, listing.unit or alone)
+        splits[split] = ArrayDataset(images, targets, names, rows, groups, listing.unit or alone)
     return splits, inventory

@@ -93,40 +93,35 @@ class Decoded(NamedTuple):
     fault: LeftOut | None = None
 
 
-class Decoder(NamedTuple):
-    """Decodes files of a listing into images.npy and masks.npy of ``folder``."""
+def decode_rows(listing: Listing, folder: Path, size: tuple, jobs: list[tuple[int, Item]]) -> list[Decoded]:
+    """Decode consecutive rows of a listing (which may come without its files) into its arrays in ``folder``.
 
-    listing: Listing  # without its files
-    folder: Path
-    size: tuple[int, int]
+    Written here, which is faster than sending pixels to the main process.
+    """
+    arrays = {name: np.zeros(shape, np.uint8) for name, shape in listing.shapes(len(jobs), size).items()}
+    told = [decode(listing, job[1], *rows) for job, *rows in zip(jobs, *arrays.values(), strict=True)]
+    for name, rows in arrays.items():
+        start = np.load(folder / name, mmap_mode="r").offset
+        with open(folder / name, "r+b") as file:  # no writable map: it crashes on a full disk
+            file.seek(start + jobs[0][0] * rows[0].nbytes)
+            file.write(rows)
+    return told
 
-    def __call__(self, jobs: list[tuple[int, Item]]) -> list[Decoded]:
-        """Decode consecutive rows and write them, which is faster than sending them to the main process."""
-        arrays = {"images.npy": np.zeros((len(jobs), *self.size, 3), np.uint8)}
-        if self.listing.read_mask:
-            arrays["masks.npy"] = np.zeros((len(jobs), *self.size), np.uint8)
-        told = [self.decode(job[1], *rows) for job, *rows in zip(jobs, *arrays.values(), strict=True)]
-        for name, rows in arrays.items():
-            start = np.load(self.folder / name, mmap_mode="r").offset
-            with open(self.folder / name, "r+b") as file:  # no writable map: it crashes on a full disk
-                file.seek(start + jobs[0][0] * rows[0].nbytes)
-                file.write(rows)
-        return told
 
-    def decode(self, item: Item, pixels: np.ndarray, mask: np.ndarray | bytes = b"") -> Decoded:
-        """Decode an image (and its mask) into ``pixels`` (H, W, 3) and ``mask`` (H, W)."""
-        listing, reading = self.listing, item.image
-        try:
-            image, full, notes = read_image(f"{listing.root}/{reading}", self.size, listing.crop)
-            if listing.unfit and (reason := listing.unfit(image)):
-                return Decoded(fault=LeftOut(reading, reason, False))
-            if listing.read_mask:
-                reading = item.target
-                mask[:] = listing.read_mask(f"{listing.root}/{reading}", self.size, full)
-        except Exception as error:  # whatever a decoder raises: the file is bad
-            return Decoded(fault=LeftOut(reading, explain(f"{listing.root}/{reading}", error)))
-        pixels[:] = np.asarray(image)
-        return Decoded(phash(image), checksum(pixels, mask), notes)
+def decode(listing: Listing, item: Item, pixels: np.ndarray, mask: np.ndarray | bytes = b"") -> Decoded:
+    """Decode an image (and its mask) into ``pixels`` (H, W, 3) and ``mask`` (H, W)."""
+    size, reading = pixels.shape[:2], item.image
+    try:
+        image, full, notes = read_image(f"{listing.root}/{reading}", size, listing.crop)
+        if listing.unfit and (reason := listing.unfit(image)):
+            return Decoded(fault=LeftOut(reading, reason, False))
+        if listing.read_mask:
+            reading = item.target
+            mask[:] = listing.read_mask(f"{listing.root}/{reading}", size, full)
+    except Exception as error:  # whatever a decoder raises: the file is bad
+        return Decoded(fault=LeftOut(reading, explain(f"{listing.root}/{reading}", error)))
+    pixels[:] = np.asarray(image)
+    return Decoded(phash(image), checksum(pixels, mask), notes)
 
 
 def checksum(pixels: np.ndarray, mask: np.ndarray | bytes = b"") -> int:

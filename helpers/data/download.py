@@ -142,28 +142,24 @@ def extract(archive: Path, target: Path) -> None:
     print(f"Unpacking {archive.name} …")
     target.mkdir(exist_ok=True)
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                for member in file.infolist():
-                    kind = stat.S_IFMT(member.external_attr >> 16)
-                    check_member(archive, member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
-                check_space(target, sum(member.file_size for member in file.infolist()))
-                file.extractall(target)
-        else:
-            with tarfile.open(archive) as file:
-                for member in file:
-                    check_member(archive, member.name, member.isreg() or member.isdir())
-                check_space(target, sum(member.size for member in file))
-                file.extractall(target, filter="data")
+        zipped = zipfile.is_zipfile(archive)
+        with zipfile.ZipFile(archive) if zipped else tarfile.open(archive) as file:
+            if zipped:
+                kinds = (0, stat.S_IFREG, stat.S_IFDIR)
+                found = [
+                    (m.filename, m.file_size, stat.S_IFMT(m.external_attr >> 16) in kinds)
+                    for m in file.infolist()
+                ]
+            else:
+                found = [(m.name, m.size, m.isreg() or m.isdir()) for m in file]
+            for name, _, plain in found:
+                first, *_ = parts = name.replace("\\", "/").split("/")
+                if not plain or ".." in parts or not first or ":" in first:
+                    why = "is a link, a device or leads out of the archive, which no data set needs"
+                    remedy = "nothing was unpacked: get the archive from a source you trust"
+                    raise DataError(f"{archive}: {name} {why}; {remedy}.")
+            check_space(target, sum(size for _, size, _ in found))
+            file.extractall(target, **({} if zipped else {"filter": "data"}))
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         why = str(error).splitlines()[0]
         raise DataError(f"{archive} is no whole .zip or .tar.gz ({why}): download it again.") from error
-
-
-def check_member(archive: Path, name: str, plain: bool) -> None:
-    first, *_ = parts = name.replace("\\", "/").split("/")
-    if not plain or ".." in parts or not first or ":" in first:
-        raise DataError(
-            f"{archive}: {name} is a link, a device or leads out of the archive, which no data set needs; "
-            "nothing was unpacked: get the archive from a source you trust."
-        )

@@ -5,20 +5,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .listing import SPLITS, STILLS, SUFFIXES, VIDEOS, DataError, Item, Listing, check_root, folders, walk
+from .listing import SPLITS, SUFFIXES, UNREAD, DataError, Item, Listing, folders, walk
 from .similar import families
 
 WANTED = "landscape photos"
 
 
 def looks_right(folder: Path) -> bool:
-    known = SUFFIXES | STILLS | VIDEOS
+    known = SUFFIXES | UNREAD.keys()
     return any(file.suffix.lower() in known for child in folders(folder, 2) for file in child.iterdir())
 
 
 def scan(root: Path, classes: None = None) -> Listing:
     """List all photos; the split waits until they are decoded, since it depends on what they look like."""
-    check_root(root, looks_right, WANTED)
     stamps, left_out = walk(root)
     if masks := [path for path in stamps if "CameraSeg/" in path]:
         raise DataError(f"{root}/{masks[0]} is a mask: this is a streets folder, give one of landscapes.")

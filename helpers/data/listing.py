@@ -14,8 +14,9 @@ from helpers.engine.files import DataError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 SPLITS = ("train", "valid", "test")
-STILLS = {".heic", ".heif", ".avif", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf"}
-VIDEOS = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"}  # as STILLS: not read, but counted
+STILLS = (".heic", ".heif", ".avif", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf")
+VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+UNREAD = dict.fromkeys(STILLS, "save it") | dict.fromkeys(VIDEOS, "export its frames")  # but counted
 
 
 class LeftOut(NamedTuple):
@@ -48,6 +49,11 @@ class Listing:
     measure: Callable | None = None  # all masks -> shares of the pixels
     split: Callable | None = None  # perceptual hashes -> the split of each, where items have none
     unit: str | None = None  # what a group of pictures is, in the plural
+
+    def shapes(self, count: int, size: tuple) -> dict[str, tuple]:
+        """Of the uint8 arrays that hold ``count`` decoded items, by the names of their files."""
+        masks = {"masks.npy": (count, *size)} if self.read_mask else {}
+        return {"images.npy": (count, *size, 3), **masks}
 
     @property
     def key(self) -> str:
@@ -86,9 +92,8 @@ def walk(root: Path) -> tuple[dict[str, tuple[int, int]], list[LeftOut]]:
             except OSError as error:  # of a link, which may have stood for a folder
                 left_out.append(LeftOut(path, describe(error)))
                 continue
-            if kind in STILLS | VIDEOS:
-                remedy = "save it" if kind in STILLS else "export its frames"
-                reason = f"is a {kind} file, which is not read: {remedy} as JPEG or PNG"
+            if kind in UNREAD:
+                reason = f"is a {kind} file, which is not read: {UNREAD[kind]} as JPEG or PNG"
                 left_out.append(LeftOut(path, reason, False))
             elif kind not in SUFFIXES:
                 continue
@@ -151,13 +156,13 @@ def check_root(root: Path, looks_right: Callable[[Path], bool], wanted: str) -> 
     if not root.is_dir():
         raise DataError(f"{root} is not there: give the folder that holds {wanted}, or an archive of it.")
     try:
-        if looks_right(root):
-            return
         if not any(root.iterdir()):
             raise DataError(f"{root} is empty: give the folder that holds {wanted}.")
         near = locate(root, looks_right) or next(filter(looks_right, root.parents[:3]), None)
     except OSError as error:
         raise DataError(f"{root}: {describe(error)}.") from error
+    if near == root:
+        return
     side = "its parent" if near in root.parents else "a folder inside it"
     hint = f"{side}, {near}, looks right: give that" if near else "give the folder that does"
     raise DataError(f"{root} does not hold {wanted}; {hint}.")

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -27,11 +26,13 @@ def phash(image) -> int:
     return int(np.packbits(bits).view(">u8")[0])
 
 
-def near_pairs(a: np.ndarray, b: np.ndarray, rows: int = 256) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices (i, j) of all pairs in ``a`` × ``b``, uint64 hashes, that look alike; block by block."""
+def near_pairs(a: np.ndarray, b: np.ndarray, rows: int = 256) -> np.ndarray:
+    """Indices (2, pairs) into ``a`` and ``b``, uint64 hashes, of all that look alike, block by block."""
+    found = [np.empty((0, 2), dtype=int)]
     for start in range(0, len(a), rows):
-        i, j = np.nonzero(np.bitwise_count(a[start : start + rows, None] ^ b[None]) <= DISTANCE)
-        yield i + start, j
+        alike = np.bitwise_count(a[start : start + rows, None] ^ b[None]) <= DISTANCE
+        found.append(np.argwhere(alike) + np.array([start, 0]))
+    return np.concatenate(found).T
 
 
 def families(hashes: np.ndarray) -> np.ndarray:
@@ -40,7 +41,7 @@ def families(hashes: np.ndarray) -> np.ndarray:
     from scipy.sparse.csgraph import connected_components
 
     kinds, kind = np.unique(hashes, return_inverse=True)
-    i, j = (np.concatenate(side) for side in zip(*near_pairs(kinds, kinds), strict=True))
+    i, j = near_pairs(kinds, kinds)
     alike = coo_array((np.ones(len(i)), (i, j)), shape=(len(kinds), len(kinds)))
     return connected_components(alike, directed=False)[1][kind]
 
@@ -50,7 +51,7 @@ def across(hashes: np.ndarray, splits: np.ndarray, names: list[str]) -> tuple[di
     counts, examples = {}, {}
     for a, b in itertools.combinations(SPLITS, 2) if COUNTED else ():
         rows, columns = np.flatnonzero(splits == a), np.flatnonzero(splits == b)
-        pairs = [(rows[i], columns[j]) for i, j in near_pairs(hashes[rows], hashes[columns]) if len(i)]
-        counts[f"{a} – {b}"] = sum(len(i) for i, _ in pairs)
-        examples[f"{a} – {b}"] = " ≈ ".join(names[side[0]] for side in pairs[0]) if pairs else ""
+        i, j = near_pairs(hashes[rows], hashes[columns])
+        counts[f"{a} – {b}"] = len(i)
+        examples[f"{a} – {b}"] = f"{names[rows[i[0]]]} ≈ {names[columns[j[0]]]}" if len(i) else ""
     return counts, examples

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from .decode import BadFile, open_image
-from .listing import SPLITS, DataError, Item, LeftOut, Listing, check_root, folders, natural, sum_up, walk
+from .listing import SPLITS, DataError, Item, LeftOut, Listing, folders, natural, sum_up, walk
 
 WANTED = "folders such as dataA with CameraRGB and CameraSeg inside"
 COLOURS = {
@@ -38,7 +38,6 @@ def holds_pairs(folder: Path) -> bool:
 
 def scan(root: Path, classes: None = None) -> Listing:
     """Pair images and masks by name, and split by blocks of frame names."""
-    check_root(root, looks_right, WANTED)
     stamps, left_out = walk(root)
     sides = {"CameraRGB": {}, "CameraSeg": {}}  # of each: (folder, frame) -> path
     for path in stamps:

@@ -24,17 +24,17 @@ def prefetch(dataset, batches, device):
             return copies, beside.record_event()
 
     with ThreadPoolExecutor(1) as pool:
-        ahead = None
-        for indices in [*batches, None]:
-            ready, ahead = ahead, None if indices is None else pool.submit(fetch, indices)
-            if ready is not None:
-                tensors, copied = ready.result()
-                if cuda:  # the GPU waits for its copy, the program does not
-                    now = torch.cuda.current_stream(device)
-                    now.wait_event(copied)
-                    for tensor in tensors:
-                        tensor.record_stream(now)
-                yield tensors
+        coming = (pool.submit(fetch, indices) for indices in batches)
+        ahead = next(coming, None)
+        while ready := ahead:
+            ahead = next(coming, None)
+            tensors, copied = ready.result()
+            if cuda:  # the GPU waits for its copy, the program does not
+                now = torch.cuda.current_stream(device)
+                now.wait_event(copied)
+                for tensor in tensors:
+                    tensor.record_stream(now)
+            yield tensors
 
 
 class Losses:

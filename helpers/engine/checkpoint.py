@@ -19,9 +19,9 @@ class CheckpointError(RuntimeError):
 
 def save_checkpoint(path, model, optimizer=None, **state):
     """Write weights, the optimizer's moments and ``state`` (numbers, texts, lists and dicts) to ``path``."""
-    optimizer = optimizer and optimizer.state_dict()
+    state |= {"model": model.state_dict(), "optimizer": optimizer and optimizer.state_dict()}
     with written_beside(path) as beside:
-        torch.save({"model": model.state_dict(), "optimizer": optimizer, **state}, beside)
+        torch.save(state, beside)
 
 
 def read_checkpoint(path):
@@ -63,21 +63,19 @@ class Checkpoints:
             if self.mirror and not (self.folder / "last.pt").exists():
                 self._fetch()
 
-    def load(self, model, optimizer=None, scaler=None):
-        """Load the last state, if there is one; its history, or [] where the training is new."""
+    def load(self, **parts):
+        """Load the last state, if there is one, into model, optimizer and scaler; its history, or []."""
         if self.folder is None or not (last := self.folder / "last.pt").exists():
             return []
         state = read_checkpoint(last)
         there, here = state["run"], self.run
         if there != here:
-            differ = [k for k in here | there if there.get(k) != here.get(k)]
-            differ = "; ".join(f"{k}: {there.get(k)} there, {here.get(k)} here" for k in differ)
+            unlike = differing(there, here)
+            differ = "; ".join(f"{k}: {there.get(k)} there, {here.get(k)} here" for k in unlike)
             raise CheckpointError(f"{last}: belongs to another run ({differ}); give another folder")
-        model.load_state_dict(state["model"])
-        if optimizer is not None and state["optimizer"]:
-            optimizer.load_state_dict(state["optimizer"])
-        if scaler is not None and state["scaler"]:
-            scaler.load_state_dict(state["scaler"])
+        for name, part in parts.items():
+            if part is not None and state[name]:
+                part.load_state_dict(state[name])
         return state["history"]
 
     def save(self, model, optimizer, scaler, history):
@@ -85,28 +83,25 @@ class Checkpoints:
         if self.folder is None:
             return
         state = {"run": self.run, "history": history, "scaler": scaler and scaler.state_dict()}
-        new = ["last"]
         if not (self.folder / "run.json").exists():
-            with written_beside(self.folder / "run.json") as beside:
-                content = json.dumps({**self.description, "code": self.code}, indent=1)
-                beside.write_text(content, encoding="utf-8")
+            self._write("run.json", json.dumps({**self.description, "code": self.code}, indent=1))
+        best = history and not any(row[self.metric] > history[-1][self.metric] for row in history)
+        if best:
+            save_checkpoint(self.folder / "best.pt", model, **state)
         if history:
-            if not any(row[self.metric] > history[-1][self.metric] for row in history):
-                save_checkpoint(self.folder / "best.pt", model, **state)
-                new.insert(0, "best")
             self._write_table(history)
         save_checkpoint(self.folder / "last.pt", model, optimizer, **state)
-        self.copy(new, len(history))
+        self.copy(["best", "last"] if best else ["last"], len(history))
 
     def before_edit(self):
-        """The run that was this one until its code was edited, and what was: (folder, parts), or None."""
+        """The run that was this one until its code was edited, and what was, as "name: parts", or ""."""
         files = self.folder.parent.glob("*/run.json") if self.folder else ()
         for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
             there = json.loads(file.read_text(encoding="utf-8"))
             code = there.pop("code", {})
             if there == self.description and code != self.code:
-                return file.parent, [k for k in self.code | code if self.code.get(k) != code.get(k)]
-        return None
+                return f"{file.parent.name}: {', '.join(differing(code, self.code))}"
+        return ""
 
     def copy(self, stems, epoch):
         """To the mirror: each file under a new name; of the older copies, only the newest stays."""
@@ -140,8 +135,16 @@ class Checkpoints:
                 break
 
     def _write_table(self, history):
-        with written_beside(self.folder / "history.csv") as beside:
-            pd.DataFrame(history).to_csv(beside, index=False, na_rep="nan")
+        self._write("history.csv", pd.DataFrame(history).to_csv(index=False, na_rep="nan"))
+
+    def _write(self, name, text):
+        with written_beside(self.folder / name) as beside:
+            beside.write_text(text, encoding="utf-8", newline="")
+
+
+def differing(there, here):
+    """The keys that two dicts do not share, or whose values differ."""
+    return [key for key in here | there if there.get(key) != here.get(key)]
 
 
 def digest(value):

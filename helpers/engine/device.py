@@ -60,7 +60,7 @@ def total(tensor):
 
 
 def hidden():
-    """For tqdm: bars are for people, so none in log files, and one for all processes together."""
+    """tqdm's ``disable``: bars are for people, so none in log files, and one for all processes together."""
     if not accelerator().is_main_process or os.environ.get("COURSEWORK_HEADLESS"):
-        return {"disable": True}
-    return {} if "ipykernel" in sys.modules else {"disable": None}  # None: only where a terminal shows it
+        return True
+    return False if "ipykernel" in sys.modules else None  # None: only where a terminal shows it

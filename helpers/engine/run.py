@@ -30,8 +30,8 @@ class Run:
         self.log = log if self.engine.is_main_process else lambda line: None
         steps = {"recipe": recipe, "optimizer": (make_optimizer, learning_rate)}
         self.code = Code(model, inputs=task.inputs, loss=task.loss, **steps)
-        this = type(model).__name__, describe(model, task, train), self.code.parts
         mirror = mirror or (folder and os.environ.get(MIRROR))
+        this = type(model).__name__, describe(model, task, train), self.code.parts
         self.saved = Checkpoints(folder, mirror, *this, task.metric, self.log)
         self.folder, self.processes = self.saved.folder, self.engine.num_processes
         self.epochs, self.parts = task.settings.epochs, Parts(self.log)
@@ -45,12 +45,12 @@ class Run:
         if engine.is_main_process:
             self.saved.clear_up()
         engine.wait_for_everyone()
-        self.history = self.saved.load(model, optimizer, engine.scaler)
+        self.history = self.saved.load(model=model, optimizer=optimizer, scaler=engine.scaler)
         reached = gather_object([len(self.history)])
         if len(set(reached)) > 1:
             raise RuntimeError(f"processes found {reached} finished epochs: all must see the same folder")
         self._say_what_was_found()
-        self.plain_optimizer, self.optimizer = optimizer, engine.prepare_optimizer(optimizer)
+        self.optimizer = engine.prepare_optimizer(optimizer)
         self.net = engine.prepare_model(model) if self.processes > 1 else model
         if not self.history:  # the initial weights too, so that an interrupted first epoch can be repeated
             self._save()
@@ -63,25 +63,22 @@ class Run:
             self.log(describe_device())
         if self.history:
             self.log(f"{self.folder}: {len(self.history)} of {self.epochs} epochs were finished before")
-            if self.code.unknown:
-                names = ", ".join(self.code.unknown)
+            if unknown := ", ".join(self.code.unknown):
                 why = "no source found; if so, give another folder"
-                self.log(f"could not check whether {names} changed since: {why}")
-        elif self.engine.is_main_process and (found := self.saved.before_edit()):
-            folder, parts = found
-            self.log(f"starts anew, since the code is not that of {folder.name}: {', '.join(parts)}")
+                self.log(f"could not check whether {unknown} changed since: {why}")
+        elif self.engine.is_main_process and (edited := self.saved.before_edit()):
+            self.log(f"starts anew, since the code is not that of {edited}")
 
     def __exit__(self, kind, error, traceback):
         self.engine.free_memory()
-        saved, kept = "unsaved", "Build it anew"
-        if self.folder:
-            saved = f"saved in {self.folder}; running this again goes on after them"
-            kept = "The network has the weights of the last finished epoch again"
         if kind is KeyboardInterrupt:
-            done = f"{len(self.history)} of {self.epochs} epochs are finished"
-            self.log(f"interrupted; {done}: {saved}")
+            again = f"saved in {self.folder}; running this again goes on after them"
+            kept = again if self.folder else "unsaved"
+            self.log(f"interrupted; {len(self.history)} of {self.epochs} epochs are finished: {kept}")
         if kind is FloatingPointError:
-            self.saved.load(self.model)
+            self.saved.load(model=self.model)
+            again = "The network has the weights of the last finished epoch again"
+            kept = again if self.folder else "Build it anew"
             raise FloatingPointError(
                 f"{error}. {kept}. A smaller learning rate usually helps; "
                 "if it happens in the very first batches, look for broken pictures or labels."
@@ -90,7 +87,7 @@ class Run:
     def save(self, row):
         """Finish an epoch: wholly or not at all, and in all processes before any of them goes on."""
         row |= {
-            "lr": self.plain_optimizer.param_groups[0]["lr"],
+            "lr": self.optimizer.param_groups[0]["lr"],
             "images_per_s": len(self.train) / (self.trained - self.began),
             "seconds": time.perf_counter() - self.began,
         }
@@ -106,7 +103,7 @@ class Run:
     def _save(self):
         if self.engine.is_main_process:
             # A finished run needs its optimizer no more.
-            optimizer = self.plain_optimizer if len(self.history) < self.epochs else None
+            optimizer = self.optimizer if len(self.history) < self.epochs else None
             self.saved.save(self.model, optimizer, self.engine.scaler, self.history)
         self.engine.wait_for_everyone()
 
@@ -121,8 +118,8 @@ class Run:
         scores = {metric: f"{self.history[-1][metric]:.4f}"} if self.history else {}
         shares = [self.share(batch) for batch in indices]
         self.began, self.losses = time.perf_counter(), Losses(epoch, list(map(len, shares)))
-        whole = len(self.train)
-        with tqdm(desc=f"{epoch}/{self.epochs}", total=whole, unit="img", leave=False, **hidden()) as bar:
+        shown = {"total": len(self.train), "unit": "img", "leave": False, "disable": hidden()}
+        with tqdm(desc=f"{epoch}/{self.epochs}", **shown) as bar:
             for batch, tensors in zip(indices, prefetch(self.train, shares, self.engine.device), strict=True):
                 yield tensors
                 bar.set_postfix(loss=f"{self.losses.last:.4f}", **scores, refresh=False)
@@ -136,7 +133,7 @@ class Run:
         return batch[..., self.engine.process_index :: self.processes]
 
     def set_lr(self, lr):
-        for group in self.plain_optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = lr
 
     def in_parts(self, gradients, inputs, target):

@@ -8,10 +8,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from helpers import ROOT
+from helpers.engine.files import DataError
 from helpers.presets import PRESETS, Settings, preset
 from helpers.results import report_folder
 from helpers.tasks import TASKS, build
 
+STORE = ROOT / "notebooks" / "store.py"
 DATA_SETS = [task.data_set for task in TASKS.values()]
 EXAMPLES = """examples:
   python -m helpers train segmentation --model unet
@@ -25,11 +27,11 @@ EXAMPLES = """examples:
 def make_parser():
     what = "Run the notebooks, here or in Colab; prepare data; train a network."
     parser = argparse.ArgumentParser(prog="python -m helpers", description=what)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands, place = parser.add_subparsers(dest="command", required=True), {"type": folder, "metavar": "DIR"}
     run = commands.add_parser("run", help="run the notebooks and write a report").add_argument
     run("notebooks", nargs="*", type=notebook, metavar="1|2|3", help="which of them; default: all")
     run("--seeds", type=int, default=1, metavar="N", help="train every network N times, seeds 0 to N - 1")
-    run("--out", metavar="DIR", help="where the report goes; default: reports/<preset>[-<data>][-seedsN]")
+    run("--out", **place, help="where the report goes; default: reports/<preset>[-<data>][-seedsN]")
     run("--store", action="store_true", help="keep the outputs in notebooks/, of more seeds in the README")
     for name in DATA_SETS:
         run(f"--{name}", metavar="DIR", help=f"real {name} instead of the drawn ones")
@@ -42,7 +44,7 @@ def make_parser():
     prepare("--skip-bad", action="store_true", help="leave bad files out, however many")
 
     colab = commands.add_parser("colab", help="write the notebooks for Google Colab, to be uploaded")
-    colab.add_argument("--out", metavar="DIR", help="where they go; default: reports/colab")
+    colab.add_argument("--out", **place, help="where they go; default: reports/colab")
 
     train = commands.add_parser(
         "train",
@@ -58,8 +60,8 @@ def make_parser():
     train("task", choices=TASKS, help="what is to be learnt")
     train("--model", metavar="NAME", help=f"{models}; default: the first")
     train("--data", metavar="DIR", help="the task's pictures; default: the preset's")
-    train("--out", metavar="DIR", help="gets the runs; default: reports/<preset>/runs")
-    train("--mirror", metavar="DIR", help="gets a copy after each epoch (Google Drive, say)")
+    train("--out", **place, help="gets the runs; default: reports/<preset>/runs")
+    train("--mirror", **place, help="gets a copy after each epoch (Google Drive, say)")
     train("--precision", choices=("no", "bf16", "fp16"), help="no is fp32; default: the device's best")
     for field in fields(Settings):
         kind = {tuple[int, int]: pixels, str: str, float: float, float | None: float}.get(field.type, int)
@@ -72,9 +74,9 @@ def make_parser():
 
 
 def notebook(text):
-    if text not in ("1", "2", "3"):
+    if text not in ("1", "2", "3"):  # no ``choices``, which some Pythons refuse beside nargs="*"
         raise argparse.ArgumentTypeError(f"no notebook {text!r}: choose 1, 2 or 3")
-    return int(text)
+    return text
 
 
 def pixels(text):
@@ -82,62 +84,57 @@ def pixels(text):
     return int(height), int(width or height)
 
 
-def main(arguments=None):
-    parser = make_parser()
-    options = parser.parse_args(arguments)
-    try:
-        work = {"run": run, "prepare": prepare, "colab": colab, "train": train}[options.command](options)
-    except ValueError as error:  # nothing has been done yet
-        parser.error(str(error))
-    try:
-        work()
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command carries on from here")
-    except (ValueError, RuntimeError, OSError, FloatingPointError) as error:
-        sys.exit(f"{options.command}: {error}")
-
-
 def folder(path):
     """The folder to write to; what is there already must be one."""
     path = Path(path).expanduser().absolute()
     for part in (path, *path.parents):
         if part.exists() and not part.is_dir():
-            raise ValueError(f"{part} is a file: give a folder to write to")
+            raise argparse.ArgumentTypeError(f"{part} is a file: give a folder to write to")
     return path
+
+
+def main(arguments=None):
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    work = {"run": run, "prepare": prepare, "colab": colab, "train": train}[options.command]
+    try:
+        work(options)
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command carries on from here")
+    except (DataError, RuntimeError, OSError, FloatingPointError) as error:
+        sys.exit(f"{options.command}: {error}")
+    except ValueError as error:  # of what was asked for
+        parser.error(str(error))
 
 
 def run(options):
     from helpers.publishing.notebooks import NOTEBOOKS, execute
     from helpers.publishing.report import write_report
 
-    sources = {name: getattr(options, name) for name in DATA_SETS}
+    sources = {name: getattr(options, name) for name in DATA_SETS if getattr(options, name)}
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}: give a whole number of at least 1")
-    if options.store and any(sources.values()):
+    if options.store and sources:
         raise ValueError("--store keeps only outputs made from the drawn data: leave the data folders out")
-    out = folder(options.out or report_folder(options.preset, options.seeds, **sources))
+    out = options.out or report_folder(options.preset, options.seeds, **sources)
     shown = str(out.relative_to(ROOT)) if out.is_relative_to(ROOT) else str(out)
     parameters = {"PRESET": options.preset, "SEEDS": options.seeds, "OUT": shown}
-    paths = {name.upper(): str(Path(s).expanduser().absolute()) for name, s in sources.items() if s}
-    keep = runpy.run_path(str(ROOT / "notebooks" / "store.py")) if options.store else {}
-
-    def work():
-        for notebook in NOTEBOOKS:
-            if options.notebooks and int(notebook.name[0]) not in options.notebooks:
-                continue
-            text = notebook.read_text(encoding="utf-8")
-            own = {name: path for name, path in paths.items() if f"{name} =" in text}
-            executed = execute(notebook, out, parameters | own)
-            if options.store and options.seeds == 1:
-                keep["store"](executed, notebook)
-        if options.store and options.seeds > 1:
-            command = f"python -m helpers run --preset {options.preset} --seeds {options.seeds}"
-            keep["store_summary"](out / "results.json", command)
-        elif options.store and not options.notebooks:
-            keep["store_gallery"](out / "figures")
-        print(f"To look at: {write_report(out, options.preset)}; to write on: report.tex beside it")
-
-    return work
+    paths = {name.upper(): str(Path(path).expanduser().absolute()) for name, path in sources.items()}
+    keep = runpy.run_path(str(STORE)) if options.store else {}
+    for notebook in NOTEBOOKS:
+        if options.notebooks and notebook.name[0] not in options.notebooks:
+            continue
+        text = notebook.read_text(encoding="utf-8")
+        own = {name: path for name, path in paths.items() if f"{name} =" in text}
+        executed = execute(notebook, out, parameters | own)
+        if options.store and options.seeds == 1:
+            keep["store"](executed, notebook)
+    if options.store and options.seeds > 1:
+        command = f"python -m helpers run --preset {options.preset} --seeds {options.seeds}"
+        keep["store_summary"](out / "results.json", command)
+    elif options.store and not options.notebooks:
+        keep["store_gallery"](out / "figures")
+    print(f"To look at: {write_report(out, options.preset)}; to write on: report.tex beside it")
 
 
 def prepare(options):
@@ -145,25 +142,16 @@ def prepare(options):
 
     (task,) = (task for task in TASKS.values() if task.data_set == options.name)
     size = getattr(preset(options.preset), task.name).size
-
-    def work():
-        print(prepare(options.name, options.source, size, options.classes, options.skip_bad).inventory)
-
-    return work
+    print(prepare(options.name, options.source, size, options.classes, options.skip_bad).inventory)
 
 
 def colab(options):
     from helpers.publishing.colab import write_for_colab
 
-    out = folder(options.out or ROOT / "reports" / "colab")
-
-    def work():
-        runpy.run_path(str(ROOT / "notebooks" / "store.py"))["refer"]()
-        for path in write_for_colab(out):
-            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-        print("Upload one at https://colab.research.google.com, and there: Runtime → Run all")
-
-    return work
+    runpy.run_path(str(STORE))["refer"]()
+    for path in write_for_colab(options.out or ROOT / "reports" / "colab"):
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    print("Upload one at https://colab.research.google.com, and there: Runtime → Run all")
 
 
 def train(options):
@@ -177,24 +165,19 @@ def train(options):
     settings = replace(getattr(chosen, options.task), **changes)
     kind.check(settings)
     model = options.model or next(iter(kind.networks))
-    if model not in kind.networks:
+    if model not in kind.networks:  # said before the data are prepared, which may take long
         raise ValueError(f"no network {model!r} for {kind.name}: choose one of {', '.join(kind.networks)}")
-    out = folder(options.out or ROOT / "reports" / options.preset / "runs")
-    mirror = options.mirror and folder(options.mirror)
-
-    def work():
-        engine = accelerator(options.precision)
-        engine.print(settings)
-        # One process of each machine prepares the data, the others find it done and say nothing.
-        silent = nullcontext() if engine.is_main_process else redirect_stdout(None)
-        with engine.local_main_process_first(), silent:
-            data = prepare_or_draw(kind.data_set, source=options.data or chosen.source, size=settings.size)
-        task = kind(data, settings)
-        net = build(task, model)
-        for _ in fit(net, task, data, folder=out, mirror=mirror):
-            pass
-        scores = evaluate(net, task, data.test)
-        engine.print(f"test: loss {scores['valid_loss']:.4f}, {task.metric} {scores[task.metric]:.4f}")
-        engine.end_training()
-
-    return work
+    engine = accelerator(options.precision)
+    engine.print(settings)
+    # One process of each machine prepares the data, the others find it done and say nothing.
+    silent = nullcontext() if engine.is_main_process else redirect_stdout(None)
+    with engine.local_main_process_first(), silent:
+        data = prepare_or_draw(kind.data_set, source=options.data or chosen.source, size=settings.size)
+    task = kind(data, settings)
+    net = build(task, model)
+    out = options.out or ROOT / "reports" / options.preset / "runs"
+    for _ in fit(net, task, data, folder=out, mirror=options.mirror):
+        pass
+    scores = evaluate(net, task, data.test)
+    engine.print(f"test: loss {scores['valid_loss']:.4f}, {task.metric} {scores[task.metric]:.4f}")
+    engine.end_training()

@@ -5,18 +5,24 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 from tqdm import tqdm
 
 from helpers import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
+
+# nbconvert's own page gives no picture the text that it comes with, see ``helpers.figures.captioned``, and
+# sets source code in Markdown outputs in a proportional font; JupyterLab does not.
 PAGE = """{% extends "lab/index.html.j2" %}
 {% block data_png %}
 {% set alt = output | get_metadata("alt", "image/png") or "a picture" %}
 {{ super() | replace("<img ", '<img alt="' ~ alt | escape_html ~ '" ', 1) }}
 {% endblock data_png %}
-"""  # nbconvert's own gives no picture the text that it comes with, see ``helpers.figures.captioned``
+{% block html_head_css %}
+{{ super() }}
+<style>.jp-RenderedMarkdown pre { font-family: monospace; font-size: 13px }</style>
+{% endblock html_head_css %}
+"""
 
 
 class NotebookFailed(RuntimeError):
@@ -59,9 +65,5 @@ def to_html(executed):
     """The same notebook as one HTML file beside it."""
     from nbconvert import HTMLExporter
 
-    notebook = nbformat.read(executed, 4)
-    page, _ = HTMLExporter(embed_images=True, raw_template=PAGE).from_notebook_node(notebook)
-    # nbconvert's page shows source code in Markdown outputs in a proportional font; JupyterLab does not.
-    rule = "<style>.jp-RenderedMarkdown pre { font-family: monospace; font-size: 13px }</style>"
-    page = page.replace("</head>", f"{rule}</head>", 1)
+    page, _ = HTMLExporter(embed_images=True, raw_template=PAGE).from_filename(executed)
     executed.with_suffix(".html").write_text(page, encoding="utf-8")

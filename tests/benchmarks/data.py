@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ sys.path.insert(0, str(PROJECT))
 os.environ["PYTHONPATH"] = str(PROJECT)  # for the processes that decode
 
 from helpers.data import birds, prepare  # noqa: E402
-from helpers.data.decode import Decoder  # noqa: E402
+from helpers.data.decode import decode_rows  # noqa: E402
 from helpers.data.listing import Item, Listing  # noqa: E402
 from helpers.engine.parallel import count_cores, mapped  # noqa: E402
 
@@ -148,7 +149,7 @@ def main() -> None:
         line("batches from the cache ÷ decoding, 224² JPEG to 96²", f"{ratio:.0f}×", "≥ 10×")
 
         np.save(root / "images.npy", np.zeros((20 * len(files), 96, 96, 3), np.uint8))
-        work = Decoder(Listing("birds", source, [], [], {}), root, (96, 96))
+        work = partial(decode_rows, Listing("birds", source, [], [], {}), root, (96, 96))
         jobs = [(row, Item(name, None, None)) for row, name in enumerate(data.train.names)]
         one, other = lambda: work(jobs), lambda: [plain(file, (96, 96)) for file in files]
         ratio = seconds(other, clock=time.process_time) / seconds(one, clock=time.process_time)

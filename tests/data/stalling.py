@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from helpers.data.decode import Decoder
+from helpers.data.decode import decode_rows
 
 
 def stall(*_, **__):
@@ -15,18 +15,16 @@ def stall(*_, **__):
         time.sleep(0.01)
 
 
-class StallingAtFirst(Decoder):
-    def __call__(self, jobs):
+def stall_at_first(*how):
+    stall()
+    return decode_rows(*how)
+
+
+def stall_half_way(*how):
+    told = decode_rows(*how)
+    if how[-1][0][0] >= 64:
         stall()
-        return super().__call__(jobs)
-
-
-class StallingHalfWay(Decoder):
-    def __call__(self, jobs):
-        told = super().__call__(jobs)
-        if jobs[0][0] >= 64:
-            stall()
-        return told
+    return told
 
 
 def add_one(jobs: list[int]) -> list[int]:

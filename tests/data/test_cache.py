@@ -15,23 +15,20 @@ import numpy as np
 import pytest
 
 import helpers.data
-from helpers.data import DataError, cache
-from helpers.data.decode import Decoder
+from helpers.data import DataError, cache, decode
 from helpers.engine import files, parallel
 
 from . import stalling
 from .making import make_birds, make_landscapes, make_streets, photo, snapshot
 
-PROJECT = Path(__file__).resolve().parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and resource limits as POSIX has them")
 
 
 @pytest.fixture
 def decoded(monkeypatch):
     """How many files were decoded so far."""
-    count = []
-    decode = Decoder.decode
-    monkeypatch.setattr(Decoder, "decode", lambda *job: count.append(job) or decode(*job))
+    count, real = [], decode.decode
+    monkeypatch.setattr(decode, "decode", lambda *job: count.append(job) or real(*job))
     return count
 
 
@@ -58,8 +55,7 @@ def script(source, root, body="", size=32, name="birds") -> list[str]:
     return [sys.executable, "-u", str(file)]
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
-run = partial(subprocess.run, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+run = partial(subprocess.run, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture
@@ -67,7 +63,7 @@ def start(tmp_path):
     """Starts a command; ends what is left of it and of its workers. ``start.stalled`` and ``start.go_on``
     are the files of ``stalling.stall``."""
     started, stalled, go_on = [], tmp_path / "stalled", tmp_path / "go_on"
-    environment = {**ENVIRONMENT, "STALLED": str(stalled), "GO_ON": str(go_on)}
+    environment = {**os.environ, "STALLED": str(stalled), "GO_ON": str(go_on)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
     def begin(command):
@@ -233,7 +229,7 @@ def test_threads_take_over_from_processes_that_are_killed():
 
 def test_two_processes_at_once_give_one_result(tmp_path, start):
     source, root = make_birds(tmp_path / "set", train=20), tmp_path / "data"
-    first = start(script(source, root, "cache.Decoder = stalling.StallingAtFirst"))
+    first = start(script(source, root, "cache.decode_rows = stalling.stall_at_first"))
     start.wait()
     second = start(script(source, root))
     assert "Waiting for another process" in second.stdout.readline()
@@ -245,9 +241,9 @@ def test_two_processes_at_once_give_one_result(tmp_path, start):
 
 PROCESSES = "parallel.count_cores, parallel.PROCESSES_FROM = (lambda: 2), 0"
 POINTS = {
-    "before the first file": "cache.Decoder = stalling.StallingAtFirst",
-    "half way": "cache.Decoder = stalling.StallingHalfWay",
-    "half way, in processes": f"cache.Decoder = stalling.StallingHalfWay\n{PROCESSES}",
+    "before the first file": "cache.decode_rows = stalling.stall_at_first",
+    "half way": "cache.decode_rows = stalling.stall_half_way",
+    "half way, in processes": f"cache.decode_rows = stalling.stall_half_way\n{PROCESSES}",
     "when all is decoded": "cache.take_stock = stalling.stall",
     "before the last file is written": "cache.json.dumps = stalling.stall",
     "before the folder is moved": "files.os.replace = stalling.stall",
@@ -272,7 +268,7 @@ def test_after_a_kill_the_next_run_starts_clean(tmp_path, start, point):
 @pytest.mark.parametrize("body", ["", PROCESSES], ids=["threads", "processes"])
 def test_an_interrupt_leaves_nothing_half_done(tmp_path, start, body):
     source, root = make_birds(tmp_path / "set", train=60), tmp_path / "data"
-    victim = start(script(source, root, f"cache.Decoder = stalling.StallingHalfWay\n{body}"))
+    victim = start(script(source, root, f"cache.decode_rows = stalling.stall_half_way\n{body}"))
     start.wait()
     os.killpg(victim.pid, signal.SIGINT)  # as a terminal does: to the workers too
     start.go_on()

@@ -303,7 +303,7 @@ def download_from_hub(tmp_path, monkeypatch):
         yield partial(
             subprocess.Popen,
             [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONPATH": str(Path(helpers.__file__).parents[1]), "HF_ENDPOINT": url},
+            env={**os.environ, "HF_ENDPOINT": url},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

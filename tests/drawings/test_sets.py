@@ -108,7 +108,7 @@ def test_drawn_landscapes_are_one_flat_folder_with_marked_sunrises(tmp_path, mon
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_code_reads_the_drawings(tmp_path, name):
-    data = helpers.data.prepare(name, synthetic=True, root=tmp_path, size=32)
+    data = helpers.data.prepare(name, "synthetic", root=tmp_path, size=32)
     assert data.synthetic and data.label == f"embedded drawn {name}"
     assert min(len(data.train), len(data.valid), len(data.test)) > 0 and not data.inventory.bad
     again = helpers.data.prepare_or_draw(name, "synthetic", root=tmp_path, size=32)

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,14 +11,6 @@ from helpers.engine.checkpoint import read_checkpoint
 from helpers.training import evaluate, fit
 from tests.training.tiny import make, rows_of
 
-PROJECT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {
-    **os.environ,
-    "ACCELERATE_USE_CPU": "true",
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": str(PROJECT),
-    "GLOO_SOCKET_IFNAME": "lo",
-}
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="gloo over the loopback device"),
     pytest.mark.xdist_group("processes"),  # they share what one start of two processes found
@@ -29,8 +20,7 @@ pytestmark = [
 def start(job, folder, launcher=()):
     return subprocess.run(
         [sys.executable, *launcher, "-m", "tests.training.tiny", job, folder],
-        cwd=PROJECT,
-        env=ENVIRONMENT,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True,
         text=True,
         timeout=600,

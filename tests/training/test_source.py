@@ -12,12 +12,12 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from torch import nn
 
+from helpers import ROOT
 from helpers.engine.source import Code
 from helpers.models import UNet
 from helpers.training import train_epoch
 from tests.training.tiny import make, rows_of, train
 
-PROJECT = Path(__file__).resolve().parents[2]
 MINE = '''
 import torch
 from torch import nn
@@ -97,7 +97,6 @@ def test_edits_of_network_or_loss_between_two_runs_of_a_script_start_it_anew_and
         (tmp_path / "mine.py").write_text(text)
         done = subprocess.run(
             [sys.executable, str(tmp_path / "mine.py"), str(tmp_path / "runs")],
-            env={**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
         )
@@ -107,8 +106,7 @@ def test_edits_of_network_or_loss_between_two_runs_of_a_script_start_it_anew_and
 
 
 def test_edits_of_network_or_loss_in_the_cells_of_a_notebook_start_it_anew_and_are_named(tmp_path):
-    setup = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); sys.argv = ['', {str(tmp_path / 'runs')!r}]"
-    cells = [setup + "; import torch; torch.set_num_threads(1)"]
+    cells = [f"import sys; sys.argv = ['', {str(tmp_path / 'runs')!r}]"]
     for text in VERSIONS:  # the class in one cell, the training in another, one kernel for all
         cells += text.split("\nimport sys\n")
     notebook = new_notebook(cells=[new_code_cell(source) for source in cells])
@@ -124,7 +122,7 @@ def test_an_edited_augmentation_or_helper_file_is_another_run(tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in ("helpers", "tests", "pyproject.toml"):
-        (copy / name).symlink_to(PROJECT / name)
+        (copy / name).symlink_to(ROOT / name)
 
     def edit(file, *change):
         """Give the copy a file of its own, with all folders above it."""
@@ -146,7 +144,7 @@ def test_an_edited_augmentation_or_helper_file_is_another_run(tmp_path):
 
     def run():
         code = "from tests.training.tiny import rows_of; rows_of('runs', epochs=1, log=print)"
-        environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(copy)}
         command = [sys.executable, "-c", code]
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
