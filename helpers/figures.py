@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import rc_params_from_file
 
 STYLE = Path(__file__).with_name("style.mplstyle")
+WIDEST = 6.9  # inches: the text of an A4 page, where no letter of a figure is set smaller than 7 pt
 COLOURS = rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"].by_key()["color"] * 4
 
 

@@ -8,9 +8,7 @@ import torch
 from matplotlib import patheffects
 from scipy.ndimage import distance_transform_edt
 
-from helpers.figures import styled
-
-WIDEST = 6.9  # inches: the text of an A4 page, where no letter of a figure is set smaller than 7 pt
+from helpers.figures import WIDEST, styled
 
 
 def to_picture(image):

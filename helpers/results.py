@@ -1,6 +1,7 @@
 """What a notebook leaves behind: figures, and one table of scores as CSV, JSON and LaTeX."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -9,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import ROOT
-from helpers.figures import STYLE, captioned, spoken
-from helpers.galleries import WIDEST
+from helpers.figures import STYLE, WIDEST, captioned, spoken
 from helpers.metrics import bootstrap, mean_iou_of
 
 COLUMNS = ["task", "data", "network", "score", "value", "low", "high", "seeds", "units", "reported"]
@@ -241,4 +241,5 @@ def show(value, low=None, high=None):
     """0.912 [0.880, 0.940]"""
     digits = 1 if abs(value) >= 20 else 2 if abs(value) >= 2 else 3
     text = f"{value:.{digits}f}"
-    return text if low is None or pd.isna(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+    exact = low is None or pd.isna(low) or math.isclose(low, high, abs_tol=1e-9)  # nothing that could differ
+    return text if exact else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from helpers import galleries
-from helpers.galleries import WIDEST
+from helpers.figures import WIDEST
 from helpers.presets import preset
 from helpers.publishing.notebooks import NOTEBOOKS, execute, tell
 from helpers.publishing.report import write_report

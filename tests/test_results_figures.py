@@ -164,7 +164,7 @@ def test_figures_say_that_data_is_drawn_and_their_pdf_is_the_same_every_time(tmp
 
 @pytest.mark.parametrize(("args", "text"), [
     ((0.5,), "0.500"), ((0.5, 0.4, 0.6), "0.500 [0.400, 0.600]"), ((25.31, 24, 26), "25.3 [24.0, 26.0]"),
-    ((-3.456,), "-3.46"),
+    ((-3.456,), "-3.46"), ((0.777, 0.777, 0.777), "0.777"), ((0.05, 0.05, 0.0501), "0.050 [0.050, 0.050]"),
 ])  # fmt: skip
 def test_numbers_are_shown_with_the_digits_they_deserve(args, text):
     assert show(*args) == text
