@@ -20,6 +20,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the backg
 REAL = ROOT.parent / "shared" / "realdata"
 
 
+def pytest_collection_modifyitems(items):
+    """The longest tests first: started last, one of them would leave the other workers idle."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+
+
 @pytest.fixture(autouse=True)
 def the_same_draws():
     """A random network may be dead, its ReLUs all at 0: each test gets the same weights whenever it runs."""

@@ -44,10 +44,8 @@ def execute(source, folder, parameters):
     os.environ["COURSEWORK_HEADLESS"] = "1"  # a stored slider cannot be moved, a stored bar stands at 0 %
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     options = {"kernel_name": "python3", "cwd": ROOT, "extra_arguments": ["--log-level=40"]}
-    options |= {
-        "progress_bar": {"desc": source.stem},
-        "stdout_file": SimpleNamespace(write=tell, flush=lambda: None),
-    }
+    options |= {"progress_bar": {"desc": source.stem}}
+    options |= {"stdout_file": SimpleNamespace(write=tell, flush=lambda: None)}
     try:
         papermill.execute_notebook(source, executed, parameters, **options)
     except papermill.PapermillExecutionError as error:
