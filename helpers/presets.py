@@ -103,9 +103,9 @@ PRESETS = {
     for p in (
         Preset(  # tests: does every cell run?
             "smoke", "synthetic",
-            Settings(size=(32, 32), width=4, epochs=2, batch_size=16, lr=3e-3, limit=40, **LINEAR),
-            Settings(size=(48, 64), width=4, fcn_width=4, epochs=2, batch_size=4, lr=3e-3, limit=16),
-            Settings(size=(32, 48), width=4, epochs=2, batch_size=8, lr=3e-3, limit=24, **RGB),
+            Settings(size=(32, 32), width=4, epochs=2, batch_size=40, lr=3e-3, limit=40, **LINEAR),
+            Settings(size=(48, 64), width=4, fcn_width=4, epochs=2, batch_size=16, lr=3e-3, limit=16),
+            Settings(size=(32, 48), width=4, epochs=2, batch_size=24, lr=3e-3, limit=24, **RGB),
         ),
         Preset(  # the default: embedded data, two CPU cores, twenty minutes
             "quick", "synthetic",
