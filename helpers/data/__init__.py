@@ -48,7 +48,7 @@ def prepare(
             copy below ``root`` or a download.
         size: (height, width). Birds and landscapes are cropped to it; streets scaled, so keep their 4:3.
         classes: birds only: the first so many species names.
-        skip_bad: go on when more than 1 % of the files are bad.
+        skip_bad: go on when more than 1 % of the files are bad, and later calls for the same files, too.
         root: where downloads and caches go.
     """
     if name not in SETS:

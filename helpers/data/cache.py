@@ -37,12 +37,11 @@ def open_or_build(listing: Listing, size: tuple, folder: Path, skip_bad: bool) -
     place = folder / f"{stem}-{listing.key}-v{VERSION}"
     with locked(folder / stem):
         if (opened := open_cache(listing, size, place)) is None:
-            build(listing, size, place, skip_bad)
+            build(listing, size, place, skip_bad)  # leave to skip holds as long as this cache
             opened = open_cache(listing, size, place)
             for stale in folder.glob(f"{stem}-*"):  # of an earlier state of this source
                 if stale != place:
                     shutil.rmtree(stale, ignore_errors=True)
-    opened[1].check(listing.root, skip_bad)  # it may have been built with skip_bad
     return opened
 
 
