@@ -137,7 +137,7 @@ def curves(panels, xlabel, *, title=None, ylabel=None, baseline=None, joined=Tru
         axes[0, 0].set_ylabel(ylabel)
     if len(networks) > 3:
         axes[0, 0].margins(y=0.25)  # room for the names
-    axes[0, 0].legend(fontsize=7, ncols=2 if len(networks) > 3 else 1)
+    axes[0, 0].legend(fontsize=7, ncols=2 if len(networks) > 3 and max(map(len, networks)) < 20 else 1)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
 
