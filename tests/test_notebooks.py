@@ -110,8 +110,8 @@ def test_a_table_without_its_evidence_would_be_noticed(tmp_path):
     assert "evidence" not in table
 
 
-@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "colour_classes"])
-def test_notebook_3_runs_with_losses_whose_answers_are_read_in_another_way(tmp_path, loss):
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "l1", "colour_classes"])
+def test_notebook_3_runs_with_every_loss_that_a_preset_may_choose(tmp_path, loss):
     notebook = nbformat.read(NOTEBOOKS[2], 4)
     (cell,) = (cell for cell in notebook.cells if "settings = chosen.colorization" in cell.source)
     assert "from dataclasses import replace" in cell.source
