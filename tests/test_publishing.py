@@ -113,7 +113,9 @@ def test_the_article_compiles_with_the_runs_figures_captions_tables_and_referenc
     text = " ".join(text.split())
     assert "Figure 1: ResNet-18 with 50 % & #more (drawn data)" in text and "+0.35 → a lot" in text
     assert "(1 seed, 29 scenes)" in text and "[Your name]" in text and "Deep residual learning" in text
-    assert "for 2 epochs, at 32 × 32 pixels, in batches of 16, by Adam" in text and "figure3" not in text
+    batch = preset("smoke").classification.batch_size
+    assert f"for 2 epochs, at 32 × 32 pixels, in batches of {batch}, by Adam" in text
+    assert "figure3" not in text
     assert "undefined" not in told and "Overfull" not in told and "??" not in text
 
 
