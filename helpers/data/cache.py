@@ -51,9 +51,9 @@ def build(listing: Listing, size: tuple, place: Path, skip_bad: bool) -> None:
     shapes = listing.shapes(len(jobs), size)
     check_space(place.parent, sum(map(math.prod, shapes.values())))
     with made_beside(place) as part:
-        for name, shape in shapes.items():
-            np.lib.format.open_memmap(part / name, "w+", np.uint8, shape)
-        work = partial(decode_rows, replace(listing, items=[], stamps={}, left_out=[]), part, size)
+        new = partial(np.lib.format.open_memmap, mode="w+", dtype=np.uint8)
+        starts = {part / name: new(part / name, shape=shape).offset for name, shape in shapes.items()}
+        work = partial(decode_rows, replace(listing, items=[], stamps={}, left_out=[]), starts, size)
         for one in tqdm(mapped(work, jobs), f"decoding {listing.name}", len(jobs), leave=False, unit="image"):
             told.append(one)
             bad += one.fault is not None and one.fault.bad

@@ -3,7 +3,6 @@
 import os
 import warnings
 import zlib
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -93,16 +92,16 @@ class Decoded(NamedTuple):
     fault: LeftOut | None = None
 
 
-def decode_rows(listing: Listing, folder: Path, size: tuple, jobs: list[tuple[int, Item]]) -> list[Decoded]:
-    """Decode consecutive rows of a listing (which may come without its files) into its arrays in ``folder``.
+def decode_rows(listing: Listing, starts: dict, size: tuple, jobs: list[tuple[int, Item]]) -> list[Decoded]:
+    """Decode consecutive rows of a listing (which may come without its files) into the files of its arrays.
 
-    Written here, which is faster than sending pixels to the main process.
+    Written here, which is faster than sending pixels to the main process. ``starts`` maps each file to where
+    its rows begin: in threads NumPy must not look for that itself, as Python 3.11 may fail to read headers.
     """
-    arrays = {name: np.zeros(shape, np.uint8) for name, shape in listing.shapes(len(jobs), size).items()}
-    told = [decode(listing, job[1], *rows) for job, *rows in zip(jobs, *arrays.values(), strict=True)]
-    for name, rows in arrays.items():
-        start = np.load(folder / name, mmap_mode="r").offset
-        with open(folder / name, "r+b") as file:  # no writable map: it crashes on a full disk
+    arrays = [np.zeros(shape, np.uint8) for shape in listing.shapes(len(jobs), size).values()]
+    told = [decode(listing, job[1], *rows) for job, *rows in zip(jobs, *arrays, strict=True)]
+    for (path, start), rows in zip(starts.items(), arrays, strict=True):
+        with open(path, "r+b") as file:  # no writable map: it crashes on a full disk
             file.seek(start + jobs[0][0] * rows[0].nbytes)
             file.write(rows)
     return told
