@@ -37,7 +37,7 @@ class Inventory:
         if not skip_bad and len(bad) > MOST_BAD * (read + len(bad)):
             raise DataError(
                 f"{root}: {len(bad)} of {read + len(bad)} files are bad, more than 1 %: {sum_up(bad, root)}. "
-                "Repair them, or leave them out, once: prepare with --skip-bad (skip_bad=True)."
+                "Repair them, or leave them out, once for each preset: prepare --skip-bad (skip_bad=True)."
             )
         if empty := ", ".join(split for split, count in self.read.items() if not count):
             why = f"({read} in all; {sum_up(bad or self.left_out, root)})"

@@ -20,7 +20,7 @@ def accelerator(precision=None):
         torch.set_float32_matmul_precision("high")  # TF32 where a GPU has no half precision
         torch.backends.cudnn.benchmark = True
         _engine = Accelerator(mixed_precision=precision or best_precision())
-        gc.freeze()  # all that was imported: ``free_memory`` collects after each training, else for 0.2 s
+        gc.freeze()  # what was imported is no garbage: to look through it took 0.2 s after each training
     if precision not in (None, _engine.mixed_precision):
         running = f"this process already computes in {_engine.mixed_precision!r}"
         raise ValueError(f"precision {precision!r} asked for, but {running}: restart Python to change it")
