@@ -69,7 +69,7 @@ def class_counts(counts):
 @styled
 def learning_curves(histories, metric):
     """Losses and metric against epochs: ``histories`` maps a network's name to its rows."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.5))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.7))
     for i, (name, rows) in enumerate(histories.items()):
         epochs = [row["epoch"] for row in rows]
         left.plot(epochs, [row["train_loss"] for row in rows], ":", color=COLOURS[i])
@@ -79,8 +79,13 @@ def learning_curves(histories, metric):
     right.set(xlabel="epoch", ylabel=spoken(metric), title=f"Validation {spoken(metric)}")
     for axis in (left, right):
         axis.xaxis.get_major_locator().set_params(integer=True)
-    right.legend()
+    named(figure, right)
     return figure
+
+
+def named(figure, axis):
+    """The names of an axis's curves, in one row below the figure, where no curve runs through them."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7)
 
 
 def spoken(score):
@@ -96,7 +101,7 @@ def intervals(scores, xlabel, title=None):
     figure, axis = plt.subplots(figsize=(6.2, 0.6 + 0.33 * len(scores)))
     for i, (value, low, high) in enumerate(scores.values()):
         axis.errorbar(value, -i, xerr=[[value - low], [high - value]], fmt="o", capsize=3, color=COLOURS[i])
-        axis.text(value, -i + 0.12, f"{value:.3g}", ha="center", va="bottom", fontsize=7)
+        axis.text(value, -i + 0.12, f"{value:.3f}", ha="center", va="bottom", fontsize=7)
     axis.set_yticks(-np.arange(len(scores)), list(scores))
     axis.set(xlabel=f"{xlabel}, with 95 % intervals", ylim=(0.7 - len(scores), 0.7))
     axis.grid(axis="y", visible=False)
@@ -135,9 +140,7 @@ def curves(panels, xlabel, *, title=None, ylabel=None, baseline=None, joined=Tru
         axis.set(xlabel=xlabel, **{"title" if ylabel else "ylabel": above})
     if ylabel:
         axes[0, 0].set_ylabel(ylabel)
-    if len(networks) > 3:
-        axes[0, 0].margins(y=0.25)  # room for the names
-    axes[0, 0].legend(fontsize=7, ncols=2 if len(networks) > 3 and max(map(len, networks)) < 20 else 1)
+    named(figure, axes[0, 0])
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
 
@@ -173,7 +176,7 @@ def gains(panels, title=None):
             errors = np.maximum([[value - low], [high - value]], 0)
             inside = COLOURS[0] if low > 0 or high < 0 else "white"
             axis.errorbar(value, -i, xerr=errors, fmt="o", capsize=3, color=COLOURS[0], mfc=inside)
-            axis.text(value, -i + 0.15, f"{value:+.2g}", ha="center", va="bottom", fontsize=7)
+            axis.text(value, -i + 0.15, f"{value:+.2f}", ha="center", va="bottom", fontsize=7)
         axis.axvline(0, color="#555555", lw=1)
         axis.set_yticks(-np.arange(len(rows)), list(rows))
         axis.set(xlabel=gained, ylim=(0.7 - len(rows), 0.8))

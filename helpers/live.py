@@ -29,6 +29,7 @@ from helpers.widgets import choice, hands_on, slider, switch
 def block_switches(nets, task, data, worst=10):
     """Trained ResNets, ``nets`` by name, with some blocks taken out, see ``without_blocks``: who is right?"""
     nets, truth = deepcopy(nets), torch.as_tensor(np.asarray(data.test.targets))
+    names = [name.title() for name in task.classes]
     count = min(sum(isinstance(module, BasicBlock) for module in net.modules()) for net in nets.values())
 
     @lru_cache(maxsize=256)
@@ -36,16 +37,14 @@ def block_switches(nets, task, data, worst=10):
         with without_blocks(nets[name], out):
             return predict(nets[name], task, data.test)
 
-    def named(row, c, probability):
-        return f"is {task.classes[truth[row]].title()}\n{task.classes[c].title()} {probability:.0%}"
-
     def draw(network, **blocks):
         out = taken(blocks)
         said = [f"{name} {scored(task, answered(name, out), truth):.3f}" for name in nets]
         answer = answered(network, out)
         rows = answer.gather(1, truth[:, None]).squeeze(1).argsort()[:worst]
         sure, guess = answer[rows].max(1)
-        captions = [named(*facts) for facts in zip(rows, guess, sure, strict=True)]
+        facts = zip(truth[rows], guess, sure, strict=True)
+        captions = [f"is {names[true]}\n{names[guessed]} {share:.0%}" for true, guessed, share in facts]
         title = f"{without('block', out)}, {spoken(task.metric)}: {', '.join(said)}"
         title += f". The {network} net's worst of {len(truth)} pictures:"
         return galleries.gallery(data.test[rows.numpy()][0], captions, columns=5, size=1.5, title=title)
@@ -82,7 +81,7 @@ def skip_switches(net, task, data, palette=None, samples=64):
             columns["answer"] = galleries.paint(answer[0], palette)
             columns["pixels that changed"] = galleries.error_map(image, answer[0], whole[0])
         one, best = scored(task, answer, truth), scored(task, whole, truth)
-        title = f"{without('bridge', off)}: {metric} {one:.3g}; with all {best:.3g}. Picture {picture}"
+        title = f"Picture {picture}. {without('bridge', off)}: {metric} {one:.3g}; with all {best:.3g}"
         return galleries.strip(columns, title)
 
     on = [level for level, bridged in enumerate(net.skip) if bridged]
@@ -157,10 +156,7 @@ def before_after(net, task, dataset=None):
 
 
 def uploaded(value):
-    """(name, bytes) of what a FileUpload holds, None where it is empty.
-
-    ``value`` is a dict by name in ipywidgets 7, a tuple of dicts in 8.
-    """
+    """(name, bytes) of what a FileUpload holds: a dict by name in ipywidgets 7, a tuple of dicts in 8."""
     if not value:
         return None
     name, file = next(iter(value.items())) if isinstance(value, dict) else (value[0]["name"], value[0])
@@ -209,6 +205,5 @@ def taken(switches):
 
 
 def without(what, numbers):
-    if not numbers:
-        return f"All {what}s"
-    return f"Without {what}{'s' * (len(numbers) > 1)} {', '.join(str(n + 1) for n in numbers)}"
+    listed = ", ".join(str(n + 1) for n in numbers)
+    return f"Without {what}{'s' * (len(numbers) > 1)} {listed}" if numbers else f"All {what}s"

@@ -163,8 +163,8 @@ class Results:
         if not self.data.synthetic and name in ("report", "best"):
             print(f"The report: {report}. Ours, {trained} on {self.data.label}; splits and sizes may differ:")
             return self.table(*mine)
-        print(f"Not comparable: these scores come from {trained} on {self.data.label}, the report's from")
-        print(f"a full training on photographs: {report}.")
+        print(f"Not comparable: these scores come from {trained} on {self.data.label},")
+        print(f"the report's from a full training on photographs: {report}.")
         print('PRESET = "report" or "best" and the real set\'s folder at the top show both here.')
 
     def save(self):

@@ -280,7 +280,7 @@ def test_live_curves_are_one_picture_that_stands_above_the_lines_and_grows(monke
     for row in ROWS:
         curves.update(row)
     assert [len(figure.axes[1].lines[1].get_xdata()) for figure in drawn] == [0, 1, 2, 3]
-    assert [text.get_text() for text in drawn[-1].axes[1].get_legend().get_texts()] == ["others", "ours"]
+    assert [text.get_text() for text in drawn[-1].legends[0].get_texts()] == ["others", "ours"]
 
 
 def test_overfitting_one_batch_prints_a_loss_that_falls(capsys):

@@ -70,7 +70,7 @@ def test_a_bridge_switched_off_gives_what_without_bridges_gives_and_the_metric_o
     expected = (255 * answer).round().byte().permute(1, 2, 0).numpy()
     assert np.abs(panel(shown[-1], 2, 4).astype(int) - expected).max() <= 1
     score, whole = (psnr(x[None], truth[None]).item() for x in (answer, predict(net, task, data.test)[3]))
-    assert title(shown[-1]).startswith(f"Without bridges 2, 4: PSNR (dB) {score:.3g}; with all {whole:.3g}")
+    assert title(shown[-1]) == f"Picture 3. Without bridges 2, 4: PSNR (dB) {score:.3g}; with all {whole:.3g}"
 
 
 @pytest.mark.parametrize("kind", ["streets", "landscapes"])
@@ -84,7 +84,7 @@ def test_with_all_bridges_on_the_answer_is_the_networks_own_and_nothing_has_chan
     assert np.array_equal(panel(shown[-1], 2, 4), np.asarray(answer).astype(np.uint8))
     change = panel(shown[-1], 3, 4).astype(int)
     assert (change[..., 0] == change[..., 2]).all() and (kind == "streets" or not change.any())
-    assert title(shown[-1]).startswith("All bridges:")
+    assert title(shown[-1]).startswith("Picture 0. All bridges:")
 
 
 def test_pixels_that_change_are_marked_where_a_bridge_is_taken_from_a_segmenting_net(shown):
