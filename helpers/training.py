@@ -9,7 +9,7 @@ import torch
 from helpers.augment import augment, draw_views
 from helpers.colour import to_float
 from helpers.engine.batches import prefetch
-from helpers.engine.device import accelerator, total
+from helpers.engine.device import accelerator, layout, total
 from helpers.engine.memory import Parts
 from helpers.engine.optimizer import learning_rate
 from helpers.engine.run import Run
@@ -114,7 +114,7 @@ def forward(model, task, dataset, shared=True):
     engine, parts, was_training = accelerator(), Parts(lambda line: None), model.training
     mine = slice(engine.process_index, None, engine.num_processes) if shared else slice(None)
     indices = torch.arange(len(dataset))[mine]
-    model.to(engine.device, memory_format=torch.channels_last).eval()
+    model.to(engine.device, memory_format=layout(model)).eval()
 
     def answer(inputs, count):
         with engine.autocast():
@@ -124,7 +124,7 @@ def forward(model, task, dataset, shared=True):
         batches = indices.split(task.settings.batch_size) if len(indices) else []
         for images, target in prefetch(dataset, batches, engine.device):
             inputs, target = task.inputs(to_float(images), target)
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            inputs = inputs.contiguous(memory_format=layout(model))
             yield inputs, target, parts.run(partial(answer, inputs), len(inputs))
     finally:
         model.train(was_training)

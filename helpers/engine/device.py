@@ -45,6 +45,18 @@ def _cpuinfo():
     return path.read_text() if path.exists() else ""
 
 
+def layout(model):
+    """The memory format that a network computes in: channels last, which GPUs and most CPUs like best.
+
+    Not where a strided 1×1 convolution has few channels: in that format oneDNN, on CPUs of AVX2 alone, writes
+    past its memory when it computes the gradients of the weights (uxlfoundation/oneDNN#6035).
+    """
+    convolutions = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    strided = [c for c in convolutions if c.kernel_size == (1, 1) and c.stride != (1, 1)]
+    few = any(c.in_channels < 8 for c in strided)
+    return torch.contiguous_format if few else torch.channels_last
+
+
 def describe_device():
     """The device, the number of processes and the precision, in one line."""
     engine = accelerator()

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from helpers.engine.batches import Losses, prefetch
 from helpers.engine.checkpoint import Checkpoints, digest
-from helpers.engine.device import accelerator, describe_device, hidden, total
+from helpers.engine.device import accelerator, describe_device, hidden, layout, total
 from helpers.engine.drive import MIRROR
 from helpers.engine.memory import Parts
 from helpers.engine.optimizer import learning_rate, make_optimizer
@@ -38,7 +38,8 @@ class Run:
 
     def __enter__(self):
         engine, model, task = self.engine, self.model, self.task
-        model.to(engine.device, memory_format=torch.channels_last)
+        self.layout = layout(model)
+        model.to(engine.device, memory_format=self.layout)
         if self.processes > 1 and engine.device.type == "cuda":
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
         optimizer = make_optimizer(model, task.settings)
@@ -146,7 +147,7 @@ class Run:
         def work(parts):
             self.optimizer.zero_grad()
             pairs = zip(inputs.tensor_split(parts), target.tensor_split(parts), strict=True)
-            return sum(gradients(x.contiguous(memory_format=torch.channels_last), y) for x, y in pairs)
+            return sum(gradients(x.contiguous(memory_format=self.layout), y) for x, y in pairs)
 
         # One process alone must not change how often all of them meet in ``backward``.
         return work(1) if self.processes > 1 else self.parts.run(work, len(inputs))
