@@ -8,12 +8,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 from helpers import ROOT
 from helpers.figures import STYLE, WIDEST, captioned, spoken
 from helpers.metrics import bootstrap, mean_iou_of
 
 COLUMNS = ["task", "data", "network", "score", "value", "low", "high", "seeds", "units", "reported"]
+RUNNING = ".running"  # suffix of a lock: ``python -m helpers run`` executes this notebook
 FEW = 10  # units: an interval drawn from fewer is too narrow
 REPORTED = {  # the report's own numbers; of colours it has pictures only
     ("classification", "residual"): {"accuracy": 0.90, "loss": 0.0656},
@@ -62,14 +64,10 @@ class Results:
         self.folder, self.task, self.data = Path(folder), task, data
         self.chosen, self.seeds = chosen, seeds
         self.rows, self.pictures = {}, {}  # of (network, score): a row; values, statistic, pictures kept
-        others = {row["data"] for row in self._saved() if row["task"] == task} - {data.label}
+        others = {row["data"] for row in saved_rows(self.folder) if row["task"] == task} - {data.label}
         if others:
             found = f"{self.folder} holds {task} scores on {', '.join(others)}"
             raise ValueError(f"{found}, not on {data.label}: give another folder as OUT, or move that one")
-
-    def _saved(self):
-        path = self.folder / "results.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
     def measure(self, network, *, seeds=None, keep=None, **scores):
         """Add mean scores with intervals, from one value per seed and test picture, (S, N): of confusion
@@ -170,19 +168,33 @@ class Results:
     def save(self):
         """Write all tasks' rows to the three files, each replaced in one step; returns this task's table."""
         mine = [dict(zip(COLUMNS, row, strict=True)) for row in self.rows.values()]
-        rows = [row for row in self._saved() if row["task"] != self.task] + mine
-        rows.sort(key=lambda row: row["task"])
-        frame = pd.DataFrame(rows, columns=COLUMNS)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for suffix, text in {
-            "json": json.dumps(rows, indent=1, ensure_ascii=False) + "\n",
-            "csv": frame.to_csv(index=False),
-            "tex": latex(rows),
-        }.items():
-            beside = self.folder / f"results.{suffix}.part"
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(self.folder / f"results.{suffix}")
+        with FileLock(self.folder / ".results.lock"):  # another notebook may save its own at the same time
+            rows = [row for row in saved_rows(self.folder) if row["task"] != self.task] + mine
+            rows.sort(key=lambda row: row["task"])
+            for suffix, text in {
+                "json": json.dumps(rows, indent=1, ensure_ascii=False) + "\n",
+                "csv": pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False),
+                "tex": latex(rows),
+            }.items():
+                beside = self.folder / f"results.{suffix}.part"
+                beside.write_text(text, encoding="utf-8")
+                beside.replace(self.folder / f"results.{suffix}")
         return self.table()
+
+
+def saved_rows(folder):
+    """The rows of ``results.json`` in a folder, dicts with ``COLUMNS``; [] where there is none."""
+    path = Path(folder, "results.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def all_rows(folder):
+    """``saved_rows``, once the notebooks are done that ``python -m helpers run`` executes beside this one."""
+    for running in Path(folder).glob(f"*{RUNNING}"):
+        with FileLock(running):
+            pass
+    return saved_rows(folder)
 
 
 def by_network(frame):

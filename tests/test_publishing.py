@@ -207,9 +207,9 @@ def test_a_notebooks_page_gives_every_picture_its_title_as_words(tmp_path):
 
 
 def test_the_terminal_shows_the_lines_of_a_training_and_nothing_else(capsys):
-    tell("epoch   1/12  train loss 2.4\nCPU, 2 threads\n")
-    tell("plain, seed 2: 12 epochs, validation accuracy 0.5\n")
+    tell("1_x", "epoch   1/12  train loss 2.4\nCPU, 2 threads\n")
+    tell("1_x", "plain, seed 2: 12 epochs, validation accuracy 0.5\n")
     assert capsys.readouterr().out.splitlines() == [
-        "epoch   1/12  train loss 2.4",
-        "plain, seed 2: 12 epochs, validation accuracy 0.5",
+        "1_x: epoch   1/12  train loss 2.4",
+        "1_x: plain, seed 2: 12 epochs, validation accuracy 0.5",
     ]

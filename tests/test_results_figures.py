@@ -1,5 +1,8 @@
 import itertools
 import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import matplotlib.figure
@@ -7,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 
 from helpers import figures, galleries, widgets
 from helpers.architecture import architecture, shapes
 from helpers.metrics import bootstrap, iou_of, mean_iou_of
 from helpers.models import FCN, ResNet18, UNet
 from helpers.presets import preset
-from helpers.results import Results, report_folder, show
+from helpers.results import RUNNING, Results, all_rows, report_folder, saved_rows, show
 
 PART = SimpleNamespace(groups=np.array([7, 7, 8, 9]), unit="scenes")
 DRAWN = SimpleNamespace(synthetic=True, label="embedded drawn birds", test=PART)
@@ -40,7 +44,7 @@ def test_results_are_the_same_in_csv_json_and_latex(tmp_path):
     latex = (tmp_path / "results.tex").read_text()
     value, _, interval = show(*(rows[0][key] for key in ("value", "low", "high"))).partition(" ")
     assert rf"residual & {value} {{\scriptsize {interval}}}" in latex and latex.count(r"\\") == 3
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.csv", "results.json", "results.tex"]
+    assert sorted(p.name for p in tmp_path.glob("[!.]*")) == ["results.csv", "results.json", "results.tex"]
 
 
 def test_a_task_saved_again_replaces_its_own_rows_only(tmp_path):
@@ -288,3 +292,33 @@ def test_overfitting_one_batch_prints_a_loss_that_falls(capsys):
     widgets.overfit(net, task, torch.ones(4, 2), torch.full((4, 2), 5.0), steps=21, lr=0.1)
     losses = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
     assert len(losses) == 3 and losses[0] > 4 * losses[-1]
+
+
+def test_notebooks_that_save_at_the_same_time_keep_each_others_rows(tmp_path):
+    save = """
+import sys
+from types import SimpleNamespace
+import numpy as np
+from helpers.presets import preset
+from helpers.results import Results
+test = SimpleNamespace(groups=np.arange(12), unit="pictures")
+for _ in range(10):
+    data = SimpleNamespace(label="x", synthetic=True, test=test)
+    results = Results(sys.argv[1], sys.argv[2], data, preset("smoke"))
+    results.measure("net", accuracy=np.ones((1, 12)))
+    results.save()
+"""
+    tasks = ("classification", "segmentation", "colorization")
+    running = [subprocess.Popen([sys.executable, "-c", save, str(tmp_path), task]) for task in tasks]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    assert {row["task"] for row in saved_rows(tmp_path)} == set(tasks)
+
+
+def test_the_page_of_all_rows_waits_for_the_notebooks_that_run_beside_it(tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(tmp_path / f"2_x{RUNNING}"):
+            rows = pool.submit(all_rows, tmp_path)
+            with pytest.raises(TimeoutError):
+                rows.result(timeout=0.3)
+            (tmp_path / "results.json").write_text('[{"task": "late"}]')
+        assert rows.result() == [{"task": "late"}]

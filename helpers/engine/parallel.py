@@ -48,7 +48,12 @@ def count_cores() -> int:
 
 
 def obey_parent() -> None:
-    """Leave interrupts to the parent, and end this worker when it is killed, which nobody would tell it."""
+    """Leave interrupts to the parent, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """End this process when its parent is killed, which nobody would tell it."""
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

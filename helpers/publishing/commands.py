@@ -108,7 +108,7 @@ def main(arguments=None):
 
 
 def run(options):
-    from helpers.publishing.notebooks import NOTEBOOKS, execute
+    from helpers.publishing.notebooks import NOTEBOOKS, execute_all
     from helpers.publishing.report import write_report
 
     sources = {name: getattr(options, name) for name in DATA_SETS if getattr(options, name)}
@@ -121,12 +121,13 @@ def run(options):
     parameters = {"PRESET": options.preset, "SEEDS": options.seeds, "OUT": shown}
     paths = {name.upper(): str(Path(path).expanduser().absolute()) for name, path in sources.items()}
     keep = runpy.run_path(str(STORE)) if options.store else {}
+    given = {}  # each notebook's parameters
     for notebook in NOTEBOOKS:
-        if options.notebooks and notebook.name[0] not in options.notebooks:
-            continue
-        text = notebook.read_text(encoding="utf-8")
-        own = {name: path for name, path in paths.items() if f"{name} =" in text}
-        executed = execute(notebook, out, parameters | own)
+        if notebook.name[0] in (options.notebooks or "123"):
+            text = notebook.read_text(encoding="utf-8")
+            own = {name: path for name, path in paths.items() if f"{name} =" in text}
+            given[notebook] = parameters | own
+    for notebook, executed in execute_all(given, out):
         if options.store and options.seeds == 1:
             keep["store"](executed, notebook)
     if options.store and options.seeds > 1:

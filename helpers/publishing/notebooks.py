@@ -1,13 +1,21 @@
 """Run the notebooks from outside."""
 
+import multiprocessing
 import os
 import re
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
+from filelock import FileLock
 from tqdm import tqdm
 
 from helpers import ROOT
+from helpers.engine.parallel import count_cores, end_with_parent
+from helpers.results import RUNNING
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
 
@@ -29,14 +37,52 @@ class NotebookFailed(RuntimeError):
     """A cell raised; the executed part of the notebook is kept."""
 
 
-def tell(text):
-    """Pass the lines of a training on to the terminal, above the bar, while its cell still runs."""
+def execute_all(parameters, folder):
+    """Run notebooks into ``folder``; yields (source, path of the executed copy) of each, in their order.
+
+    On a CPU two at a time, each on half of the cores, which is more than half as fast as on all; the second
+    notebook, the longest, begins. ``parameters`` maps each source to its own.
+    """
+    sources = list(parameters)
+    lanes = 1 if torch.accelerator.is_available() else min(2, count_cores(), len(sources))
+    spawn = multiprocessing.get_context("spawn")
+    how = {
+        "mp_context": spawn,
+        "initializer": begin_lane,
+        "initargs": (spawn.RLock(), count_cores() // lanes),
+    }
+    with ProcessPoolExecutor(lanes, **how) as pool:
+        jobs = {}
+        for source in sorted(sources, key=lambda source: source.name[0] != "2"):
+            jobs[source] = pool.submit(execute, source, folder, parameters[source], source != sources[-1])
+        try:
+            for source in sources:
+                yield source, jobs[source].result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for lane in multiprocessing.active_children():  # an interrupt may have reached this process alone
+                lane.terminate()
+            raise
+
+
+def begin_lane(lock, threads):
+    """What a process that runs one notebook beside another needs: one terminal, its share of the cores."""
+    end_with_parent()
+    tqdm.set_lock(lock)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def tell(name, text):
+    """Pass the lines of a training on to the terminal, above the bars, while its cell still runs."""
     for line in re.findall(r"^(?:epoch +\d|.*, seed \d+: ).*", text, re.MULTILINE):
-        tqdm.write(line)
+        tqdm.write(f"{name}: {line}")
 
 
-def execute(source, folder, parameters):
-    """Run one notebook into ``folder`` as .ipynb and .html; returns the path of the former."""
+def execute(source, folder, parameters, awaited=False):
+    """Run one notebook into ``folder`` as .ipynb and .html; returns the path of the former.
+
+    For one that is ``awaited`` the last notebook waits, see ``helpers.results.all_rows``.
+    """
     import papermill
 
     executed = Path(folder) / source.name
@@ -44,16 +90,18 @@ def execute(source, folder, parameters):
     os.environ["COURSEWORK_HEADLESS"] = "1"  # a stored slider cannot be moved, a stored bar stands at 0 %
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     options = {"kernel_name": "python3", "cwd": ROOT, "extra_arguments": ["--log-level=40"]}
-    options |= {"progress_bar": {"desc": source.stem}}
-    options |= {"stdout_file": SimpleNamespace(write=tell, flush=lambda: None)}
+    options |= {"progress_bar": {"desc": source.stem, "position": int(source.name[0]) - 1}}
+    options |= {"stdout_file": SimpleNamespace(write=partial(tell, source.stem), flush=lambda: None)}
     try:
-        papermill.execute_notebook(source, executed, parameters, **options)
+        with FileLock(executed.with_suffix(RUNNING)) if awaited else nullcontext():
+            papermill.execute_notebook(source, executed, parameters, **options)
     except papermill.PapermillExecutionError as error:
         raise NotebookFailed(
             f"{executed}: cell {error.exec_count} stopped with {error.ename}: {error.evalue}"
         ) from None
     finally:
         del os.environ["COURSEWORK_HEADLESS"]
+        executed.with_suffix(RUNNING).unlink(missing_ok=True)
         if executed.exists():
             to_html(executed)
     return executed

@@ -1,7 +1,6 @@
 """From what a run has left, scores and figures, to an article in LaTeX and a page to look at."""
 
 import hashlib
-import json
 import re
 from itertools import chain, count
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 from helpers.engine.files import written_beside
 from helpers.presets import preset
 from helpers.publishing.notebooks import NOTEBOOKS
-from helpers.results import main_tables, tex
+from helpers.results import main_tables, saved_rows, tex
 from helpers.tasks import TASKS
 
 HERE = Path(__file__).parent
@@ -29,10 +28,8 @@ def write_report(folder, chosen):
     """Write ``report.tex``, ``references.bib`` and ``index.html`` into the ``folder`` of a run at the preset
     named ``chosen``, from what it holds; returns the page's path. An edited article stays as it is."""
     folder = Path(folder)
-    results = folder / "results.json"
-    scored = main_tables(json.loads(results.read_text(encoding="utf-8"))) if results.exists() else []
     about = {"name": folder.name, "preset": preset(chosen), "figures": saved_figures(folder)}
-    about["tables"] = {task: (caption, table) for task, caption, table in scored}
+    about["tables"] = {task: (caption, table) for task, caption, table in main_tables(saved_rows(folder))}
     there = [path.stem for path in NOTEBOOKS if (folder / f"{path.stem}.html").exists()]
     about["notebooks"] = {task: stem for task in TASKS for stem in there if stem.endswith(task)}
     write_unedited(folder / "report.tex", LATEX.get_template("report.tex.j2").render(about))
