@@ -22,7 +22,6 @@ class Settings:
         label_smoothing: of the class cross-entropies.
         balance: of segmentation: classes weigh 1 / share^balance; 0 leaves the rare ones to chance.
         dice: of segmentation: how much soft Dice over the classes of a batch is added to the cross-entropy.
-        fcn_width: ``width`` of the FCN's backbone, where it differs.
         limit: train on this many pictures only.
         seed: fixes initial weights, order and augmentation; another one gives another, equally good run.
 
@@ -42,7 +41,6 @@ class Settings:
     label_smoothing: float = 0.0
     balance: float = 0.0
     dice: float = 0.0
-    fcn_width: int | None = None
     limit: int | None = None
     seed: int = 0
 
@@ -52,7 +50,7 @@ class Settings:
                 raise ValueError(f"no {name} {value!r}: choose one of {', '.join(KNOWN[name])}")
             if name == "size" and (len(value) != 2 or not all(whole(side, 16) for side in value)):
                 raise ValueError(f"size={value}: give (height, width) in pixels, at least 16 each")
-            optional = value is None and name in ("augment", "fcn_width", "limit")
+            optional = value is None and name in ("augment", "limit")
             if name in WHOLE and not optional and not whole(value, WHOLE[name]):
                 raise ValueError(f"{name}={value}: give a whole number of at least {WHOLE[name]}")
             if name in REAL and not optional and (not 0 <= value < math.inf or (value == 0 and name == "lr")):
@@ -68,7 +66,7 @@ KNOWN = {
     "optimizer": ("adam", "adamw"),
     "loss": ("cross_entropy", "channel_cross_entropy", "softmax_cross_entropy", "l1", "colour_classes"),
 }
-WHOLE = {"width": 1, "epochs": 1, "batch_size": 1, "fcn_width": 1, "limit": 1, "seed": 0}
+WHOLE = {"width": 1, "epochs": 1, "batch_size": 1, "limit": 1, "seed": 0}
 REAL = {
     "lr": "above 0",
     **dict.fromkeys(("weight_decay", "augment", "label_smoothing", "balance", "dice"), "of at least 0"),
@@ -104,13 +102,13 @@ PRESETS = {
         Preset(  # tests: does every cell run?
             "smoke", "synthetic",
             Settings(size=(32, 32), width=4, epochs=2, batch_size=40, lr=3e-3, limit=40, **LINEAR),
-            Settings(size=(48, 64), width=4, fcn_width=4, epochs=2, batch_size=16, lr=3e-3, limit=16),
+            Settings(size=(48, 64), width=4, epochs=2, batch_size=16, lr=3e-3, limit=16),
             Settings(size=(32, 48), width=4, epochs=2, batch_size=24, lr=3e-3, limit=24, **RGB),
         ),
         Preset(  # the default: embedded data, two CPU cores, twenty minutes
             "quick", "synthetic",
             Settings(size=(64, 64), width=32, epochs=10, batch_size=16, lr=1e-3, augment=0.3, **LINEAR),
-            Settings(size=(72, 96), width=16, fcn_width=32, epochs=7, batch_size=4, lr=4e-3, **LINEAR),
+            Settings(size=(72, 96), width=16, epochs=4, batch_size=4, lr=4e-3, balance=0.5, **LINEAR),
             Settings(size=(64, 96), width=12, epochs=5, batch_size=8, lr=3e-3, limit=220, **RGB, **LINEAR),
         ),
         Preset(  # the report's settings, gaps filled: real data, one GPU

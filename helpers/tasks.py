@@ -92,9 +92,7 @@ class Classification:
 
 
 def fcn(skip):
-    return lambda task: FCN(
-        len(task.classes), width=task.settings.fcn_width or task.settings.width, skip=skip
-    )
+    return lambda task: FCN(len(task.classes), width=task.settings.width, skip=skip)
 
 
 class Segmentation(Classification):

@@ -261,7 +261,7 @@ def test_the_help_of_train_names_every_network_and_setting_and_how_to_go_on(caps
     for task in TASKS.values():
         for name in task.networks:
             assert name in shown.replace("unet_ ", "unet_")
-    for option in ("--epochs N", "--batch-size N", "--lr X", "--size HxW", "--loss NAME", "--fcn-width N"):
+    for option in ("--epochs N", "--batch-size N", "--lr X", "--size HxW", "--loss NAME"):
         assert option in shown
     assert "run again, goes on where it was stopped" in shown and "accelerate launch" in shown
 

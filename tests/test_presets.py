@@ -16,7 +16,6 @@ BAD = {
     "epochs": (0, "epochs=0: give a whole number of at least 1"),
     "batch_size": (0, "batch_size=0: give a whole number of at least 1"),
     "width": (-3, "width=-3: give a whole number of at least 1"),
-    "fcn_width": (0, "fcn_width=0: give a whole number of at least 1"),
     "limit": (0, "limit=0: give a whole number of at least 1"),
     "seed": (-5, "seed=-5: give a whole number of at least 0"),
     "lr": (0.0, "lr=0.0: give a finite number above 0"),

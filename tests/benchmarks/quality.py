@@ -30,6 +30,7 @@ from helpers.data import prepare, streets  # noqa: E402
 from helpers.data.batches import ArrayDataset  # noqa: E402
 from helpers.engine.device import describe_device  # noqa: E402
 from helpers.metrics import bootstrap, colour_scores, mean_iou_of, per_image_confusion  # noqa: E402
+from helpers.models import FCN  # noqa: E402
 from helpers.presets import preset  # noqa: E402
 from helpers.tasks import TASKS, build  # noqa: E402
 from helpers.training import fit, predict  # noqa: E402
@@ -174,9 +175,7 @@ def contest(work, folder, seed, seconds):
         data = work.read(folder, work.size, cache)
         decoding = time.perf_counter() - began
         best = getattr(preset("best"), work.task)
-        best = replace(
-            best, size=work.size, width=work.width, batch_size=work.batch, fcn_width=2 * work.width, seed=seed
-        )
+        best = replace(best, size=work.size, width=work.width, batch_size=work.batch, seed=seed)
 
         usual = kind(
             data, replace(best, loss="l1" if work.loss is l1 else "cross_entropy", balance=0.0, dice=0.0)
@@ -207,8 +206,11 @@ def contest(work, folder, seed, seconds):
 READINGS = {", faithful": 0.0, ", vivid": 0.6}  # how much rare colours are raised
 
 
+WIDER = {"fcn": lambda task: FCN(len(task.classes), width=2 * task.settings.width)}  # about a U-Net's size
+
+
 def trained(task, network, data):
-    net = build(task, network)
+    net = build(task, WIDER.get(network, network))
     rows = list(fit(net, task, data, log=lambda line: print(f"{network}: {line}", file=sys.stderr)))
     return net, rows
 
