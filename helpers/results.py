@@ -139,8 +139,13 @@ class Results:
         caption = captioned(figure, spoken(name)[0].upper() + spoken(name)[1:])
         about = {"Title": f"{caption} ({'; '.join(notes)})" if notes else caption, "Subject": self.task}
         with plt.style.context(STYLE):  # holds the resolution and the kind of fonts, too
-            figure.savefig(place / f"{name}.pdf", metadata={"CreationDate": None, **about})
-            figure.savefig(place / f"{name}.png", metadata={"Software": None, **about})
+            figure.draw_without_rendering()  # laid out once, not for each file and for the notebook
+            figure.set_layout_engine("none")
+            box = figure.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
+            for suffix, unwanted in {"pdf": "CreationDate", "png": "Software"}.items():
+                figure.savefig(
+                    place / f"{name}.{suffix}", bbox_inches=box, metadata={unwanted: None, **about}
+                )
         return figure
 
     def table(self, *networks):
