@@ -107,7 +107,7 @@ PRESETS = {
         ),
         Preset(  # the default: embedded data, two CPU cores, twenty minutes
             "quick", "synthetic",
-            Settings(size=(64, 64), width=32, epochs=10, batch_size=16, lr=1e-3, augment=0.3, **LINEAR),
+            Settings(size=(64, 64), width=32, epochs=10, batch_size=16, **BETTER["classification"] | LINEAR),
             Settings(size=(72, 96), width=16, epochs=4, batch_size=4, lr=4e-3, balance=0.5, **LINEAR),
             Settings(size=(64, 96), width=12, epochs=5, batch_size=8, lr=3e-3, limit=220, **RGB, **LINEAR),
         ),
