@@ -12,11 +12,8 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import nbformat
-import numpy as np
 import pytest
-from PIL import Image
 
-from helpers.data import similar
 from helpers.engine import drive
 from helpers.presets import preset
 from helpers.publishing import colab
@@ -136,17 +133,3 @@ def test_with_drive_every_run_is_mirrored_and_a_fresh_machine_goes_on(tmp_path, 
 def test_drive_outside_colab_is_refused_in_a_sentence():
     with pytest.raises(RuntimeError, match="works in Google Colab alone: set DRIVE = False"):
         drive.keep_on_drive(True)
-
-
-def test_without_imagehash_near_duplicates_are_not_counted_and_the_inventory_says_so(tmp_path, monkeypatch):
-    from helpers.data import prepare
-
-    monkeypatch.setattr(similar, "COUNTED", False)
-    random = np.random.default_rng(0)
-    for k in range(12):
-        Image.fromarray(random.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(tmp_path / f"{k}.png")
-    (tmp_path / "twin.png").write_bytes((tmp_path / "3.png").read_bytes())
-    data = prepare("landscapes", tmp_path, size=16, root=tmp_path / "root")
-    assert "not counted: the package ImageHash is not installed" in str(data.inventory)
-    part = next(part for part in (data.train, data.valid, data.test) if "twin.png" in part.names)
-    assert "3.png" in part.names and data.inventory.read["valid"], "exact duplicates are still found"

@@ -48,7 +48,7 @@ def test_the_tests_run_on_the_pinned_set():
     assert found == {name: PINS[canonicalize_name(name)] for name in found}
 
 
-def test_requirements_admit_what_colab_ships_and_miss_imagehash_alone():
+def test_requirements_admit_what_colab_ships_and_need_nothing_else():
     plain = {r.name: r for r in map(Requirement, PROJECT["dependencies"])}
     for there in COLAB:
         pinned = str(there.specifier).removeprefix("==")
@@ -56,10 +56,7 @@ def test_requirements_admit_what_colab_ships_and_miss_imagehash_alone():
             assert plain[there.name].specifier.contains(pinned), (
                 f"{plain[there.name]} would reinstall {there}"
             )
-    assert plain.keys() - {r.name for r in COLAB} == {
-        "ImageHash",
-        "papermill",
-    }  # the latter for the command line
+    assert plain.keys() - {r.name for r in COLAB} == {"papermill"}  # for the command line
 
 
 def test_conda_gives_python_alone_and_the_rest_comes_from_the_other_two_files():
@@ -79,7 +76,7 @@ def test_conda_gives_python_alone_and_the_rest_comes_from_the_other_two_files():
 
 def test_every_imported_package_is_a_requirement():
     modules = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn",
-               "imagehash": "ImageHash", "IPython": "ipykernel", "nbformat": "nbconvert",
+               "IPython": "ipykernel", "nbformat": "nbconvert",
                "jinja2": "nbconvert"}  # fmt: skip
     known = {canonicalize_name(r.name) for r in map(Requirement, PROJECT["dependencies"])}
     for path in (ROOT / "helpers").rglob("*.py"):

@@ -1,32 +1,31 @@
 """Decode a listing once into uint8 arrays on disk, and find them again.
 
-A cache folder holds images.npy (N, H, W, 3), masks.npy (N, H, W) for streets, and content.json: the rows of
-each split, a checksum and a group of each row, and the inventory. Rows stand in the order of the listing;
-those of files that were left out stay empty.
+A cache folder holds images.u8 (N, H, W, 3), masks.u8 (N, H, W) for streets, and content.json: a table of the
+N files that were read, in the order of the listing, and the inventory of all.
 """
 
+import contextlib
 import json
 import math
 import os
 import shutil
 import zlib
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from joblib import cpu_count
 from tqdm.auto import tqdm
 
 from helpers.engine.files import check_space, locked, made_beside
-from helpers.engine.parallel import mapped
+from helpers.engine.parallel import ahead
 
 from .batches import ArrayDataset
-from .decode import checksum, decode_rows
+from .decode import checksum, decode
 from .inventory import Inventory, take_stock
-from .listing import Listing
-from .similar import COUNTED
+from .listing import SPLITS, Listing
 
-VERSION = f"3{'' if COUNTED else '-exact'}"  # raise it when the same files would give other arrays
+VERSION = 4  # raise it when the same files would give other arrays
 CHECKED = 2**26  # bytes whose checksums are compared on opening; spread evenly over a larger cache
 
 
@@ -47,24 +46,24 @@ def open_or_build(listing: Listing, size: tuple, folder: Path, skip_bad: bool) -
 
 def build(listing: Listing, size: tuple, place: Path, skip_bad: bool) -> None:
     """Decode all files of a listing, once and fully, into a new cache folder."""
-    told, bad, jobs = [], 0, list(enumerate(listing.items))
-    shapes = listing.shapes(len(jobs), size)
-    check_space(place.parent, sum(map(math.prod, shapes.values())))
+    told, bad, shapes, count = [], 0, listing.shapes(size), len(listing.items)
+    check_space(place.parent, count * sum(map(math.prod, shapes.values())))
     with made_beside(place) as part:
-        new = partial(np.lib.format.open_memmap, mode="w+", dtype=np.uint8)
-        starts = {part / name: new(part / name, shape=shape).offset for name, shape in shapes.items()}
-        work = partial(decode_rows, replace(listing, items=[], stamps={}, left_out=[]), starts, size)
-        for one in tqdm(mapped(work, jobs), f"decoding {listing.name}", len(jobs), leave=False, unit="image"):
-            told.append(one)
-            bad += one.fault is not None and one.fault.bad
-            if bad > max(100, 0.1 * len(jobs)) and not skip_bad:
-                break  # so many that the rest cannot help
-        masks = part / "masks.npy"  # opened for the call alone: Windows moves no folder with an open file
-        inventory, rows, groups = take_stock(listing, told, np.load(masks, "r") if listing.read_mask else ())
+        with contextlib.ExitStack() as opened:  # no writable maps: they crash on a full disk
+            files = [opened.enter_context(open(part / name, "wb")) for name in shapes]
+            decoding = ahead(partial(decode, listing, size), listing.items, cpu_count())
+            for one in tqdm(decoding, f"decoding {listing.name}", count, leave=False, unit="image"):
+                for file, array in zip(files, one.arrays, strict=not one.fault):
+                    file.write(array)
+                told.append(one._replace(arrays=()))
+                bad += bool(one.fault and one.fault.bad)
+                if bad > max(100, 0.1 * count) and not skip_bad:
+                    break  # so many that the rest cannot help
+        masks = map_arrays(part, shapes)[1:] if listing.read_mask and len(told) > bad else ()
+        inventory, table = take_stock(listing, told, *masks)
+        del masks  # Windows moves no folder with an open file
         inventory.check(listing.root, skip_bad)
-        sums = [one.checksum for one in told]
-        content = {"rows": rows, "groups": groups, "checksums": sums, "inventory": vars(inventory)}
-        (part / "content.json").write_text(json.dumps(content))
+        (part / "content.json").write_text(json.dumps({"table": table, "inventory": vars(inventory)}))
 
 
 def open_cache(listing: Listing, size: tuple, place: Path) -> tuple[dict, Inventory] | None:
@@ -73,23 +72,27 @@ def open_cache(listing: Listing, size: tuple, place: Path) -> tuple[dict, Invent
         return None
     try:
         content = json.loads((place / "content.json").read_text())
-        names, sums, groups = [item.image for item in listing.items], content["checksums"], content["groups"]
-        files = listing.shapes(len(names), size)
-        arrays = images, *masks = [np.load(place / file, mmap_mode="r") for file in files]
-        if {len(names)} != {len(sums), len(groups), *map(len, arrays)}:
+        inventory, table = Inventory(**content["inventory"]), content["table"]
+        items = [listing.items[row] for row in table["item"]]
+        arrays = images, *masks = map_arrays(place, listing.shapes(size))
+        if {len(items)} != {*map(len, table.values()), *map(len, arrays)}:
             raise ValueError("its parts differ in length")
-        read = sorted(row for rows in content["rows"].values() for row in rows)
-        for row in read[:: -(-images.nbytes // CHECKED)]:
-            if checksum(*(array[row] for array in arrays)) != sums[row]:
-                raise ValueError(f"{names[row]} has changed")
-        inventory = Inventory(**content["inventory"])
-    except (OSError, ValueError, LookupError, TypeError, EOFError) as error:
+        for row in range(0, len(items), -(-images.nbytes // CHECKED)):
+            if checksum(*(array[row] for array in arrays)) != table["checksum"][row]:
+                raise ValueError(f"{items[row].image} has changed")
+    except (OSError, ValueError, LookupError, TypeError) as error:
         print(f"The cache {place.name} is damaged ({error}): decoding again.")
         shutil.rmtree(place, ignore_errors=True)
         return None
-    numbers = np.array([item.target for item in listing.items]) if listing.classes else None
-    targets, splits = masks[0] if masks else numbers, {}
-    for split, rows in content["rows"].items():
-        alone = "pictures" if len({groups[row] for row in rows}) == len(rows) else "groups of near-duplicates"
-        splits[split] = ArrayDataset(images, targets, names, rows, groups, listing.unit or alone)
+    numbers = np.array([item.target for item in items]) if listing.classes else None
+    whole = images, masks[0] if masks else numbers, [item.image for item in items]
+    splits, groups = {}, np.array(table["group"])
+    for split in SPLITS:
+        rows = np.flatnonzero(np.array(table["split"]) == split)
+        alone = "pictures" if len(set(groups[rows])) == len(rows) else "groups of near-duplicates"
+        splits[split] = ArrayDataset(*whole, rows, groups, listing.unit or alone)
     return splits, inventory
+
+
+def map_arrays(folder: Path, shapes: dict[str, tuple]) -> list[np.memmap]:
+    return [np.memmap(folder / name, np.uint8, "r").reshape(-1, *shape) for name, shape in shapes.items()]

@@ -1,4 +1,4 @@
-"""One file -> one small uint8 array, read to the last byte. Knows no torch, so that workers start fast."""
+"""One file -> one small uint8 array, read to the last byte."""
 
 import os
 import warnings
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .listing import Item, LeftOut, Listing, describe
+from .listing import FAULTS, Item, LeftOut, Listing, describe
 from .similar import phash
 
 MAX_PIXELS = 90_000_000  # a larger picture takes more memory than a photo ever needs
@@ -78,49 +78,35 @@ def explain(path: str, error: Exception) -> str:
         return "is not an image: replace or remove it"
     if isinstance(error, Image.DecompressionBombError):
         return "has far more pixels than any photo (a decompression bomb?): remove it"
-    if isinstance(error, PermissionError | FileNotFoundError):
+    if getattr(error, "errno", None) in FAULTS:
         return describe(error)
     return f"is damaged or cut off ({str(error).rstrip('.')}): copy or download it again"
 
 
 class Decoded(NamedTuple):
-    """What is told of one file; its pixels go straight into the arrays on disk."""
+    """What became of one file."""
 
+    arrays: tuple[np.ndarray, ...] = ()  # uint8 (H, W, 3) and, of streets, (H, W)
     phash: int = 0
-    checksum: int = 0
     notes: tuple[str, ...] = ()  # what had to be converted
     fault: LeftOut | None = None
+    checksum: int = 0
 
 
-def decode_rows(listing: Listing, starts: dict, size: tuple, jobs: list[tuple[int, Item]]) -> list[Decoded]:
-    """Decode consecutive rows of a listing (which may come without its files) into the files of its arrays.
-
-    Written here, which is faster than sending pixels to the main process. ``starts`` maps each file to where
-    its rows begin: in threads NumPy must not look for that itself, as Python 3.11 may fail to read headers.
-    """
-    arrays = [np.zeros(shape, np.uint8) for shape in listing.shapes(len(jobs), size).values()]
-    told = [decode(listing, job[1], *rows) for job, *rows in zip(jobs, *arrays, strict=True)]
-    for (path, start), rows in zip(starts.items(), arrays, strict=True):
-        with open(path, "r+b") as file:  # no writable map: it crashes on a full disk
-            file.seek(start + jobs[0][0] * rows[0].nbytes)
-            file.write(rows)
-    return told
-
-
-def decode(listing: Listing, item: Item, pixels: np.ndarray, mask: np.ndarray | bytes = b"") -> Decoded:
-    """Decode an image (and its mask) into ``pixels`` (H, W, 3) and ``mask`` (H, W)."""
-    size, reading = pixels.shape[:2], item.image
+def decode(listing: Listing, size: tuple[int, int], item: Item) -> Decoded:
+    """Decode an image, and its mask, at ``size`` (height, width)."""
+    reading = item.image
     try:
         image, full, notes = read_image(f"{listing.root}/{reading}", size, listing.crop)
         if listing.unfit and (reason := listing.unfit(image)):
             return Decoded(fault=LeftOut(reading, reason, False))
+        arrays = [np.asarray(image)]
         if listing.read_mask:
             reading = item.target
-            mask[:] = listing.read_mask(f"{listing.root}/{reading}", size, full)
+            arrays.append(listing.read_mask(f"{listing.root}/{reading}", size, full))
     except Exception as error:  # whatever a decoder raises: the file is bad
         return Decoded(fault=LeftOut(reading, explain(f"{listing.root}/{reading}", error)))
-    pixels[:] = np.asarray(image)
-    return Decoded(phash(image), checksum(pixels, mask), notes)
+    return Decoded(arrays, phash(image), notes, checksum=checksum(*arrays))
 
 
 def checksum(pixels: np.ndarray, mask: np.ndarray | bytes = b"") -> int:

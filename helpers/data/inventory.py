@@ -1,7 +1,6 @@
 """What became of every file: read, converted, left out and why."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -52,8 +51,6 @@ class Inventory:
         rows += [("left out", why, len(files), files[0]) for why, files in by_reason(self.left_out).items()]
         for pair, count in self.near_duplicates.items():
             rows.append(("near-duplicates", pair, count, self.near_examples[pair]))
-        if not self.near_duplicates:
-            rows.append(("near-duplicates", "not counted: the package ImageHash is not installed", 0, ""))
         return pd.DataFrame(rows, columns=["what", "detail", "files", "example"])
 
     def notes(self) -> list[str]:
@@ -73,22 +70,23 @@ class Inventory:
         return "\n".join([self.table().to_string(index=False, max_colwidth=90), *self.notes()])
 
 
-def take_stock(listing: Listing, told: list[Decoded], masks: Sequence) -> tuple[Inventory, dict, list[int]]:
-    """The inventory of decoded files, the rows of each split, and the group of each row."""
-    rows = np.array([row for row, one in enumerate(told) if not one.fault], dtype=int)
-    hashes = np.array([told[row].phash for row in rows], dtype=np.uint64)
-    given = np.array([listing.items[row].split for row in rows], dtype=str)
+def take_stock(listing: Listing, told: list[Decoded], masks=()) -> tuple[Inventory, dict[str, list]]:
+    """The inventory of decoded files, and a table of those read: item, checksum, split and group of each."""
+    read = [number for number, one in enumerate(told) if not one.fault]
+    items = [listing.items[number] for number in read]
+    hashes = np.array([told[number].phash for number in read], dtype=np.uint64)
+    given = np.array([item.split for item in items], dtype=str)
     splits = listing.split(hashes) if listing.split else given
-    parts = {split: rows[splits == split].tolist() for split in SPLITS}
     inventory = Inventory(
-        {split: len(part) for split, part in parts.items()},
+        {split: int((splits == split).sum()) for split in SPLITS},
         dict(Counter(note for one in told for note in one.notes).most_common()),
         listing.left_out + [one.fault for one in told if one.fault],
-        *across(hashes, splits, [listing.items[row].image for row in rows]),
-        listing.measure(masks[row] for row in rows) if listing.measure else {},
+        *across(hashes, splits, [item.image for item in items]),
+        listing.measure(masks) if listing.measure else {},
     )
-    groups = np.array([row if item.group is None else item.group for row, item in enumerate(listing.items)])
+    groups = np.array([row if item.group is None else item.group for row, item in enumerate(items)])
     for split in SPLITS[1:] if listing.unit is None else ():  # nobody asks how sure a training part is
-        mine = splits == split
-        groups[rows[mine]] = rows[mine][families(hashes[mine])] if mine.any() else []
-    return inventory, parts, groups.tolist()
+        mine = np.flatnonzero(splits == split)
+        groups[mine] = mine[families(hashes[mine])]
+    sums = [told[number].checksum for number in read]
+    return inventory, {"item": read, "checksum": sums, "split": splits.tolist(), "group": groups.tolist()}

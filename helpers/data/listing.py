@@ -17,6 +17,13 @@ SPLITS = ("train", "valid", "test")
 STILLS = (".heic", ".heif", ".avif", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf")
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 UNREAD = dict.fromkeys(STILLS, "save it") | dict.fromkeys(VIDEOS, "export its frames")  # but counted
+FAULTS = {
+    errno.ENOENT: "is not there, or a link to nothing: correct the path or remove the link",
+    errno.ELOOP: "is a link that leads to itself: remove it",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM), "may not be read: give yourself the permission (chmod -R +r)"
+    ),
+}
 
 
 class LeftOut(NamedTuple):
@@ -50,10 +57,9 @@ class Listing:
     split: Callable | None = None  # perceptual hashes -> the split of each, where items have none
     unit: str | None = None  # what a group of pictures is, in the plural
 
-    def shapes(self, count: int, size: tuple) -> dict[str, tuple]:
-        """Of the uint8 arrays that hold ``count`` decoded items, by the names of their files."""
-        masks = {"masks.npy": (count, *size)} if self.read_mask else {}
-        return {"images.npy": (count, *size, 3), **masks}
+    def shapes(self, size: tuple) -> dict[str, tuple]:
+        """Of the uint8 arrays that one item becomes, by the files that hold those of all."""
+        return {"images.u8": (*size, 3), **({"masks.u8": size} if self.read_mask else {})}
 
     @property
     def key(self) -> str:
@@ -128,13 +134,8 @@ def sum_up(left_out: list[LeftOut], root: Path) -> str:
 
 def describe(error: OSError) -> str:
     """An operating system's error as finding and remedy."""
-    if isinstance(error, PermissionError):
-        return "may not be read: give yourself the permission (chmod -R +r)"
-    if error.errno == errno.ELOOP:
-        return "is a link that leads to itself: remove it"
-    if isinstance(error, FileNotFoundError):
-        return "is not there, or a link to nothing: correct the path or remove the link"
-    return f"cannot be read ({error.strerror or error}): copy or download it again"
+    other = f"cannot be read ({error.strerror or error}): copy or download it again"
+    return FAULTS.get(error.errno, other)
 
 
 def folders(root: Path, depth: int) -> Iterator[Path]:

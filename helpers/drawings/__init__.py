@@ -40,7 +40,7 @@ def draw(name: str, root: str | Path, seed: int = 0) -> Path:
         shutil.rmtree(place, ignore_errors=True)
         with made_beside(place) as part:
             jobs = [(name, part, *job) for job in plan]
-            drawn = mapped(draw_many, jobs, heavy=True)
+            drawn = mapped(draw_many, jobs)
             for _ in tqdm(drawn, total=len(jobs), desc=f"drawing {name}", unit="image", leave=False):
                 pass
             (part / stamped.name).write_text(stamp)

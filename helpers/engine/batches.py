@@ -1,72 +1,51 @@
-"""Batches on their device before they are asked for, and losses that nobody waits for."""
+"""Batches on their device before they are asked for, and losses that are seldom waited for."""
 
 import math
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from helpers.engine.parallel import ahead
+
+LOOK = 20  # batches between two looks at the losses on a GPU, which has to finish its queue for one
+
 
 def prefetch(dataset, batches, device):
-    """Each batch of ``dataset`` on ``device``; a thread gathers and copies the next one meanwhile.
+    """Each batch of ``dataset`` on ``device``; a thread gathers the next one meanwhile.
 
     ``batches`` are index tensors. Yields images uint8 (B, 3, H, W) and targets.
     """
-    cuda = device.type == "cuda"
-    beside = torch.cuda.Stream(device) if cuda else None
 
-    def fetch(indices):
+    def gather(indices):
         tensors = dataset[indices.numpy()]
-        if not cuda:
-            return [tensor.to(device) for tensor in tensors], None
-        with torch.cuda.stream(beside):  # not in the queue of the computation, which is long
-            copies = [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
-            return copies, beside.record_event()
+        return [tensor.pin_memory() for tensor in tensors] if device.type == "cuda" else tensors
 
-    with ThreadPoolExecutor(1) as pool:
-        coming = (pool.submit(fetch, indices) for indices in batches)
-        ahead = next(coming, None)
-        while ready := ahead:
-            ahead = next(coming, None)
-            tensors, copied = ready.result()
-            if cuda:  # the GPU waits for its copy, the program does not
-                now = torch.cuda.current_stream(device)
-                now.wait_event(copied)
-                for tensor in tensors:
-                    tensor.record_stream(now)
-            yield tensors
+    for tensors in ahead(gather, batches):
+        yield [tensor.to(device, non_blocking=device.type == "cuda") for tensor in tensors]
 
 
 class Losses:
-    """The losses of one epoch, looked at as they arrive on the CPU, which never waits for them.
+    """The losses of one epoch: each at once on a CPU; on a GPU, which should not be waited for, now and then.
 
     ``where`` is what the error calls the epoch; each loss is the mean of as many pictures as ``counts`` says.
     """
 
     def __init__(self, where, counts):
-        self.where, self.counts, self.values, self.last = where, counts, [], math.nan
-        self._travelling = deque()
+        self.where, self.counts, self.values, self.looked, self.last = where, counts, [], 0, math.nan
 
     def add(self, loss):
-        """Note a scalar tensor. FloatingPointError when it, or on a GPU one just before it, is not finite."""
+        """Note a scalar tensor. FloatingPointError when it, or one since the last look, is not finite."""
         self.values.append(loss)
-        copy = loss.to("cpu", non_blocking=loss.is_cuda)  # into pinned memory
-        arrival = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
-        self._travelling.append((copy, arrival))
-        self._look()
+        if loss.device.type == "cpu" or len(self.values) % LOOK == 0:
+            self.look()
 
-    def _look(self, wait=False):
-        while self._travelling and (wait or self._travelling[0][1] is None or self._travelling[0][1].query()):
-            copy, arrival = self._travelling.popleft()
-            if arrival is not None:
-                arrival.synchronize()
-            self.last = copy.item()
-            if not math.isfinite(self.last):
-                batch = len(self.values) - len(self._travelling)
-                raise FloatingPointError(f"the loss became {self.last} in {self.where}, batch {batch}")
+    def look(self):
+        for value in [loss.item() for loss in self.values[self.looked :]]:
+            self.looked, self.last = self.looked + 1, value
+            if not math.isfinite(value):
+                raise FloatingPointError(f"the loss became {value} in {self.where}, batch {self.looked}")
 
     def sum(self):
         """(2,) on their device: the sum over all pictures, and their number. Waits for all."""
-        self._look(wait=True)
+        self.look()
         counts = torch.tensor(self.counts, device=self.values[0].device, dtype=torch.float32)
         return torch.stack([(torch.stack(self.values) * counts).sum(), counts.sum()])

@@ -25,8 +25,7 @@ def write_for_colab(folder):
         notebook = nbformat.read(source, 4)
         first = next(cell for cell in notebook.cells if cell.cell_type == "code")
         if 'REPOSITORY = ""' in first.source:
-            last = first.source[first.source.index("if importlib.") :]  # what Colab lacks
-            first.source = UNPACK.render(digest=digest, package=text, last=last)
+            first.source = UNPACK.render(digest=digest, package=text)
             first.metadata |= {"cellView": "form", "jupyter": {"source_hidden": True}}
         written.append(Path(folder) / source.name)
         with written_beside(written[-1]) as beside:

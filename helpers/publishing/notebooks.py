@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import re
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -11,10 +12,10 @@ from types import SimpleNamespace
 
 import torch
 from filelock import FileLock
+from joblib import cpu_count
 from tqdm import tqdm
 
 from helpers import ROOT
-from helpers.engine.parallel import count_cores, end_with_parent
 from helpers.results import RUNNING
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
@@ -44,12 +45,12 @@ def execute_all(parameters, folder):
     notebook, the longest, begins. ``parameters`` maps each source to its own.
     """
     sources = list(parameters)
-    lanes = 1 if torch.accelerator.is_available() else min(2, count_cores(), len(sources))
+    lanes = 1 if torch.accelerator.is_available() else min(2, cpu_count(), len(sources))
     spawn = multiprocessing.get_context("spawn")
     how = {
         "mp_context": spawn,
         "initializer": begin_lane,
-        "initargs": (spawn.RLock(), count_cores() // lanes),
+        "initargs": (spawn.RLock(), cpu_count() // lanes),
     }
     with ProcessPoolExecutor(lanes, **how) as pool:
         jobs = {}
@@ -67,7 +68,8 @@ def execute_all(parameters, folder):
 
 def begin_lane(lock, threads):
     """What a process that runs one notebook beside another needs: one terminal, its share of the cores."""
-    end_with_parent()
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # if that is killed
     tqdm.set_lock(lock)
     os.environ["OMP_NUM_THREADS"] = str(threads)
 

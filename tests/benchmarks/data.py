@@ -21,9 +21,9 @@ sys.path.insert(0, str(PROJECT))
 os.environ["PYTHONPATH"] = str(PROJECT)  # for the processes that decode
 
 from helpers.data import birds, prepare  # noqa: E402
-from helpers.data.decode import decode_rows  # noqa: E402
+from helpers.data.decode import decode  # noqa: E402
 from helpers.data.listing import Item, Listing  # noqa: E402
-from helpers.engine.parallel import count_cores, mapped  # noqa: E402
+from helpers.engine.parallel import ahead, cpu_count  # noqa: E402
 
 DISTINCT = 600
 
@@ -148,23 +148,21 @@ def main() -> None:
         )
         line("batches from the cache ÷ decoding, 224² JPEG to 96²", f"{ratio:.0f}×", "≥ 10×")
 
-        np.save(root / "images.npy", np.zeros((20 * len(files), 96, 96, 3), np.uint8))
-        starts = {root / "images.npy": np.load(root / "images.npy", mmap_mode="r").offset}
-        work = partial(decode_rows, Listing("birds", source, [], [], {}), starts, (96, 96))
-        jobs = [(row, Item(name, None, None)) for row, name in enumerate(data.train.names)]
-        one, other = lambda: work(jobs), lambda: [plain(file, (96, 96)) for file in files]
+        work = partial(decode, Listing("birds", source, [], [], {}), (96, 96))
+        items = [Item(name, None, None) for name in data.train.names]
+        one, other = lambda: list(map(work, items)), lambda: [plain(file, (96, 96)) for file in files]
         ratio = seconds(other, clock=time.process_time) / seconds(one, clock=time.process_time)
         line("plain PIL loop ÷ decoding, hashing and checking, processor time", f"{ratio:.2f}×", "> 1×")
-        if count_cores() > 1:
-            jobs = [(row, item) for row, (_, item) in enumerate(jobs * 20)]
-            one, both = (seconds(lambda n=n: list(mapped(work, jobs, cores=n)), 1) for n in (1, 2))
-            line(f"decoding {len(jobs)} files on 1 core ÷ on 2", f"{one / both:.2f}×", "≥ 1.8×")
+        if cpu_count() > 1:
+            jobs = items * 20
+            one, both = (seconds(lambda n=n: [0 for _ in ahead(work, jobs, n)], 1) for n in (1, 2))
+            line(f"decoding {len(jobs)} files with 1 thread ÷ with 2", f"{one / both:.2f}×", "")
 
         small = fresh_process(source, root / "small")
         source = make_birds(root, count)
         line(f"listing {count} small JPEGs", f"{seconds(lambda: birds.scan(source), 1):.1f} s", "< 20 s")
         large = fresh_process(source, root / "large")
-        line(f"decoding {count} small JPEGs on {count_cores()} cores", f"{large[0]:.0f} s", "")
+        line(f"decoding {count} small JPEGs on {cpu_count()} cores", f"{large[0]:.0f} s", "")
         line(
             f"second start with {count} images", f"{fresh_process(source, root / 'large')[0]:.2f} s", "< 2 s"
         )

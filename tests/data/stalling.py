@@ -1,11 +1,13 @@
 """For processes that tests start: decoding that stops at a fixed point, and work for their workers."""
 
-import multiprocessing
+import itertools
 import os
 import time
 from pathlib import Path
 
-from helpers.data.decode import decode_rows
+from helpers.data.decode import decode
+
+CALLS = itertools.count()
 
 
 def stall(*_, **__):
@@ -17,26 +19,26 @@ def stall(*_, **__):
 
 def stall_at_first(*how):
     stall()
-    return decode_rows(*how)
+    return decode(*how)
 
 
 def stall_half_way(*how):
-    told = decode_rows(*how)
-    if how[-1][0][0] >= 64:
+    if next(CALLS) == 64:
         stall()
-    return told
+    return decode(*how)
 
 
-def add_one(jobs: list[int]) -> list[int]:
-    return [job + 1 for job in jobs]
+def add_one(job: int) -> int:
+    return job + 1
 
 
-def add_one_here(jobs: list[int]) -> list[int]:
-    """As ``add_one``, but any process other than the first dies of it."""
-    if multiprocessing.parent_process():
-        os._exit(1)
-    return add_one(jobs)
+def divide(job: int) -> float:
+    return 1 / (job - 40)
 
 
-def divide(jobs: list[int]) -> list[float]:
-    return [1 / (job - 40) for job in jobs]
+def add_ones(jobs: list[int]) -> list[int]:
+    return [add_one(job) for job in jobs]
+
+
+def divide_all(jobs: list[int]) -> list[float]:
+    return [divide(job) for job in jobs]

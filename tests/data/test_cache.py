@@ -1,6 +1,5 @@
 """Decoded once, found again; whatever happens in between."""
 
-import multiprocessing
 import os
 import re
 import signal
@@ -28,7 +27,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals and resource limi
 def decoded(monkeypatch):
     """How many files were decoded so far."""
     count, real = [], decode.decode
-    monkeypatch.setattr(decode, "decode", lambda *job: count.append(job) or real(*job))
+    monkeypatch.setattr(cache, "decode", lambda *job: count.append(job) or real(*job))
     return count
 
 
@@ -46,6 +45,7 @@ def script(source, root, body="", size=32, name="birds") -> list[str]:
     file.write_text(
         "import helpers.data\n"
         "from helpers.data import cache\n"
+        "from helpers import drawings\n"
         "from helpers.engine import files, parallel\n"
         "from tests.data import stalling\n"
         f"{body}\n"
@@ -145,15 +145,13 @@ def flip_a_byte(path):
 
 
 DAMAGES = {
-    "a byte of an image": lambda folder: flip_a_byte(folder / "images.npy"),
-    "a byte of a mask": lambda folder: flip_a_byte(folder / "masks.npy"),
-    "half of the images": lambda folder: os.truncate(folder / "images.npy", 5000),
-    "the shape of the images": lambda folder: np.save(
-        folder / "images.npy", np.zeros((3, 32, 32, 3), np.uint8)
-    ),
-    "all of the images": lambda folder: (folder / "images.npy").unlink(),
-    "the checksums": lambda folder: (folder / "content.json").write_bytes(b""),
-    "the rows": lambda folder: (folder / "content.json").write_text('{"rows": ['),
+    "a byte of an image": lambda folder: flip_a_byte(folder / "images.u8"),
+    "a byte of a mask": lambda folder: flip_a_byte(folder / "masks.u8"),
+    "half of the images": lambda folder: os.truncate(folder / "images.u8", 5000),
+    "the number of images": lambda folder: os.truncate(folder / "images.u8", 3 * 32 * 32 * 3),
+    "all of the images": lambda folder: (folder / "images.u8").unlink(),
+    "the whole table": lambda folder: (folder / "content.json").write_bytes(b""),
+    "half of the table": lambda folder: (folder / "content.json").write_text('{"table": ['),
     "everything": lambda folder: [path.unlink() for path in folder.iterdir()],
 }
 
@@ -185,52 +183,60 @@ def test_checksums_are_sampled_over_the_whole_of_a_large_cache(tmp_path, prepare
     source = make_landscapes(tmp_path / "set", 30)
     prepare("landscapes", source)
     monkeypatch.setattr(cache, "CHECKED", 3 * 32 * 32 * 10)
-    images = np.load(cache_folders(tmp_path / "data")[0] / "images.npy", mmap_mode="r+")
-    images[27] ^= 1  # every third row is compared
+    images = np.memmap(cache_folders(tmp_path / "data")[0] / "images.u8", np.uint8, "r+")
+    images.reshape(30, -1)[27] ^= 1  # every third row is compared
     images.flush()
     prepare("landscapes", source)
     assert len(decoded) == 60
 
 
-def test_processes_and_threads_and_one_core_give_the_same_arrays(tmp_path, monkeypatch):
+def test_threads_and_one_core_give_the_same_arrays(tmp_path, monkeypatch):
     source = make_birds(tmp_path / "set", train=60)
     outcomes = []
-    for i, (cores, from_jobs) in enumerate([(1, 10**9), (3, 10**9), (2, 0)]):
-        monkeypatch.setattr(parallel, "count_cores", lambda cores=cores: cores)
-        monkeypatch.setattr(parallel, "PROCESSES_FROM", from_jobs)
-        outcomes.append(contents(helpers.data.prepare("birds", source, root=tmp_path / str(i), size=32)))
-    assert outcomes[0] == outcomes[1] == outcomes[2]
+    for cores in (1, 3):
+        monkeypatch.setattr(cache, "cpu_count", lambda cores=cores: cores)
+        outcomes.append(contents(helpers.data.prepare("birds", source, root=tmp_path / str(cores), size=32)))
+    assert outcomes[0] == outcomes[1]
 
 
-def test_a_large_set_needs_no_main_guard(tmp_path):
-    source = make_landscapes(tmp_path / "set", 50)
-    for i in range(50, 2000):
-        os.link(source / f"photo_{i % 50:02}.jpg", source / f"copy_{i}.jpg")
-    done = run(script(source, tmp_path / "data", "print('begun')", name="landscapes"))
-    data = helpers.data.prepare("landscapes", source, root=tmp_path / "data", size=32)
-    pixels = data.train.images[::7].sum()
-    assert done.stdout == f"begun\nread {len(data.train)} {pixels}\n"  # once: no worker ran the script
-    assert sum(data.inventory.read.values()) == 2000
-    assert re.sub(r"decoding landscapes:[^\r\n]*", "", done.stderr).strip() == ""
+FEW = (  # drawings by two processes, though few
+    "drawings.SPECIES, drawings.BIRD_COUNTS = drawings.SPECIES[:4], {'train': 4, 'valid': 1, 'test': 1}\n"
+    "parallel.cpu_count = lambda: 2\n"
+)
 
 
-@pytest.mark.parametrize("from_jobs", [0, 10**9])
-def test_results_come_in_order_and_an_error_comes_through(monkeypatch, from_jobs):
-    monkeypatch.setattr(parallel, "PROCESSES_FROM", from_jobs)
-    assert list(parallel.mapped(stalling.add_one, list(range(100)), cores=3)) == list(range(1, 101))
+def test_drawing_processes_need_no_main_guard(tmp_path):
+    done = run(script("synthetic", tmp_path / "data", FEW + "print('begun')"))
+    assert done.stdout.startswith("begun\nread 16 ")  # once: no worker ran the script
+    assert re.sub(r"(drawing|decoding) birds:[^\r\n]*", "", done.stderr).strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("work", "divide"),
+    [
+        (partial(parallel.ahead, stalling.add_one, threads=3), partial(parallel.ahead, stalling.divide)),
+        (partial(parallel.mapped, stalling.add_ones), partial(parallel.mapped, stalling.divide_all)),
+    ],
+    ids=["threads", "processes"],
+)
+def test_results_come_in_order_and_an_error_comes_through(work, divide):
+    assert list(work(jobs=list(range(100)))) == list(range(1, 101))
     with pytest.raises(ZeroDivisionError):
-        list(parallel.mapped(stalling.divide, list(range(100)), cores=3))
-    assert not multiprocessing.active_children()
+        list(divide(jobs=list(range(100))))
 
 
-def test_threads_take_over_from_processes_that_are_killed():
-    done = list(parallel.mapped(stalling.add_one_here, list(range(10)), heavy=True, cores=2))
-    assert done == list(range(1, 11))
+def test_threads_work_a_few_jobs_ahead_and_no_more():
+    begun = []
+    results = parallel.ahead(begun.append, range(100), threads=3)
+    next(results), next(results)
+    time.sleep(0.05)
+    assert len(begun) <= 2 + 6
+    results.close()
 
 
 def test_two_processes_at_once_give_one_result(tmp_path, start):
     source, root = make_birds(tmp_path / "set", train=20), tmp_path / "data"
-    first = start(script(source, root, "cache.decode_rows = stalling.stall_at_first"))
+    first = start(script(source, root, "cache.decode = stalling.stall_at_first"))
     start.wait()
     second = start(script(source, root))
     assert "Waiting for another process" in second.stdout.readline()
@@ -240,11 +246,9 @@ def test_two_processes_at_once_give_one_result(tmp_path, start):
     assert len(cache_folders(root)) == 1
 
 
-PROCESSES = "parallel.count_cores, parallel.PROCESSES_FROM = (lambda: 2), 0"
 POINTS = {
-    "before the first file": "cache.decode_rows = stalling.stall_at_first",
-    "half way": "cache.decode_rows = stalling.stall_half_way",
-    "half way, in processes": f"cache.decode_rows = stalling.stall_half_way\n{PROCESSES}",
+    "before the first file": "cache.decode = stalling.stall_at_first",
+    "half way": "cache.decode = stalling.stall_half_way",
     "when all is decoded": "cache.take_stock = stalling.stall",
     "before the last file is written": "cache.json.dumps = stalling.stall",
     "before the folder is moved": "files.os.replace = stalling.stall",
@@ -258,7 +262,7 @@ def test_after_a_kill_the_next_run_starts_clean(tmp_path, start, point):
     victim = start(script(source, root, POINTS[point]))
     start.wait()
     victim.send_signal(signal.SIGKILL)
-    victim.communicate()  # its pipes close only when its workers have ended too
+    victim.communicate()
     assert [path.suffix for path in cache_folders(root)] == [".part"]
     data = helpers.data.prepare("birds", source, root=root, size=32)
     assert len(data.train) == 120 and len(cache_folders(root)) == 1
@@ -266,15 +270,33 @@ def test_after_a_kill_the_next_run_starts_clean(tmp_path, start, point):
 
 
 @posix
-@pytest.mark.parametrize("body", ["", PROCESSES], ids=["threads", "processes"])
-def test_an_interrupt_leaves_nothing_half_done(tmp_path, start, body):
-    source, root = make_birds(tmp_path / "set", train=60), tmp_path / "data"
-    victim = start(script(source, root, f"cache.decode_rows = stalling.stall_half_way\n{body}"))
+def test_after_a_kill_drawing_processes_end_too_and_the_next_run_starts_clean(tmp_path, start):
+    root = tmp_path / "data"
+    victim = start(script("synthetic", root, f"{FEW}drawings.draw_many = stalling.stall"))
+    start.wait()
+    victim.send_signal(signal.SIGKILL)
+    start.go_on()
+    victim.communicate(timeout=60)  # its pipes close only when its workers have ended too
+    assert (root / "synthetic" / "birds.part").exists()
+    assert run(script("synthetic", root, FEW)).stdout.startswith("read 16 ")
+    assert not list(root.rglob("*.part"))
+
+
+@posix
+@pytest.mark.parametrize("stage", ["decoding", "drawing"])
+def test_an_interrupt_leaves_nothing_half_done(tmp_path, start, stage):
+    root = tmp_path / "data"
+    if stage == "decoding":
+        source = make_birds(tmp_path / "set", train=60)
+        victim = start(script(source, root, "cache.decode = stalling.stall_half_way"))
+    else:
+        victim = start(script("synthetic", root, f"{FEW}drawings.draw_many = stalling.stall"))
     start.wait()
     os.killpg(victim.pid, signal.SIGINT)  # as a terminal does: to the workers too
     start.go_on()
-    _, error = victim.communicate()
-    assert error.count("KeyboardInterrupt") == 1 and cache_folders(root) == []
+    _, error = victim.communicate(timeout=60)
+    assert error.count("KeyboardInterrupt") == 1
+    assert not [path for path in root.glob("*/*") if path.is_dir()]
 
 
 @posix
@@ -356,5 +378,5 @@ def test_a_single_file_takes_its_place_wholly_or_not_at_all(tmp_path):
 
 
 def test_a_worker_needs_no_torch():
-    code = "import sys, helpers.data.decode, helpers.drawings; print('torch' in sys.modules)"
+    code = "import sys, helpers.drawings; print('torch' in sys.modules)"
     assert run([sys.executable, "-c", code]).stdout == "False\n"

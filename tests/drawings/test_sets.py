@@ -19,9 +19,7 @@ def few(monkeypatch):
     monkeypatch.setattr(drawings, "BIRD_COUNTS", {"train": 3, "valid": 1, "test": 2})
     monkeypatch.setattr(drawings, "STREET_FRAMES", 5)
     monkeypatch.setattr(drawings, "LANDSCAPES", 16)
-    monkeypatch.setattr(
-        parallel, "count_cores", lambda: 1
-    )  # starting processes takes longer than so few pictures
+    monkeypatch.setattr(parallel, "cpu_count", lambda: 1)  # to start processes takes longer
 
 
 NAMES = ("birds", "streets", "landscapes")
@@ -38,7 +36,7 @@ def test_drawings_are_the_same_to_the_byte_however_many_processes(tmp_path, monk
     one = files(drawings.draw(name, tmp_path / "one"))
     other = files(drawings.draw(name, tmp_path / "other", seed=1))
     assert len(one) > 8 and not any(data == other.get(path) for path, data in one.items())
-    monkeypatch.setattr(parallel, "count_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "cpu_count", lambda: 2)
     assert files(drawings.draw(name, tmp_path / "two")) == one
 
 
