@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
@@ -127,7 +127,7 @@ def bootstrap(values, statistic=None, *, groups=None, resamples=1000, seed=0):
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a class that never occurs: nan
         each, spread = statistic(values.mean(1)[None])[0], 0.0  # (S,) or (S, C)
         if seeds > 1:
-            error = random.permutation(stats.t.ppf((np.arange(resamples) + 0.5) / resamples, seeds - 1))
+            error = random.permutation(stdtrit(seeds - 1, (np.arange(resamples) + 0.5) / resamples))
             spread = np.multiply.outer(error, each.std(0, ddof=1) / math.sqrt(seeds))
         low, high = np.nanpercentile(statistic(means).mean(1) + spread, [2.5, 97.5], axis=0)
     value = each.mean(0)
