@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import helpers
+from helpers.drawings import draw
 
 from . import birds, landscapes, streets
 from .batches import ArrayDataset
@@ -59,8 +60,6 @@ def prepare(
     kind, root, drawn = SETS[name], Path(root).absolute(), str(source) == "synthetic"
     folder = Path(source or "").expanduser().absolute()
     if drawn:
-        from helpers.drawings import draw  # here, so that decoding processes do without it
-
         folder = draw(name, root / "synthetic")
     elif not source:
         folder = fetch(name, root, kind.looks_right)

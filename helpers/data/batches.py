@@ -1,6 +1,7 @@
 """Arrays of pictures, which may be larger than memory -> batches of tensors."""
 
 import numpy as np
+import torch
 
 
 class ArrayDataset:
@@ -24,8 +25,6 @@ class ArrayDataset:
         return len(self._rows)
 
     def __getitem__(self, index):
-        import torch  # here, so that decoding processes do without it
-
         if not np.ndim(rows := self._rows[index]):
             images, targets = self[[index]]
             return images[0], targets[0]

@@ -21,7 +21,7 @@ def scan(root: Path, classes: int | None = None) -> Listing:
     stamps, left_out = walk(root)
     found = defaultdict(lambda: defaultdict(list))  # species -> split -> paths
     for path in stamps:
-        split, *species, _ = path.split("/") if "/" in path else ("", path)
+        split, *species = list(dict.fromkeys(path.split("/")[:-1])) or [""]  # train/train is train
         split = SPLIT_NAMES.get(split.lower())
         if split and species:
             name = " ".join(species[0].upper().split())  # "Parakett  akulet" -> "PARAKETT AKULET"
@@ -32,20 +32,16 @@ def scan(root: Path, classes: int | None = None) -> Listing:
         if not any(split in splits for splits in found.values()):
             why = f" ({sum_up(left_out, root)})" if left_out else ""
             raise DataError(f"{root}/{split} is missing or holds no images{why}: BIRDS has {WANTED}.")
-    names = []
-    for name, splits in sorted(found.items()):
-        if reason := refuse(name, found):
-            paths = [path for split in SPLITS for path in splits[split]]
-            left_out += [LeftOut(path, reason, name not in NOT_BIRDS) for path in paths]
-        else:
-            names.append(name)
+    refused = {name: reason for name in sorted(found) if (reason := refuse(name, found))}
+    for name, reason in refused.items():
+        paths = [path for split in SPLITS for path in found[name][split]]
+        left_out += [LeftOut(path, reason, name not in NOT_BIRDS) for path in paths]
+    names = sorted(found.keys() - refused)
     if classes is not None and not 2 <= classes <= len(names):
         raise DataError(f"{root} has {len(names)} species: classes={classes} is not between 2 and that.")
-    names, items = names[:classes], []
-    for split in SPLITS:
-        for number, name in enumerate(names):
-            items += [Item(path, number, split) for path in found[name][split]]
-    return Listing("birds", root, names, items, stamps, left_out, variant=f"classes={classes}")
+    numbers = list(enumerate(names[:classes]))
+    items = [Item(path, n, split) for split in SPLITS for n, name in numbers for path in found[name][split]]
+    return Listing("birds", root, names[:classes], items, stamps, left_out, variant=f"classes={classes}")
 
 
 def refuse(name: str, found: dict) -> str | None:

@@ -3,7 +3,7 @@
 import os
 import stat
 import tarfile
-import threading
+import urllib.error
 import urllib.request
 import zipfile
 import zlib
@@ -36,8 +36,7 @@ def fetch(name: str, root: Path, looks_right) -> Path:
         if place.is_dir() and (folder := locate(place, looks_right)):
             return folder
         check_space(root, SPACE[name])
-        for source in SOURCES[name]:
-            site, handle = source.split(":")
+        for site, handle in (source.split(":") for source in SOURCES[name]):
             pages.append(SITES[site] + handle.split("/versions/")[0])
             try:
                 check_reachable(pages[-1])
@@ -53,21 +52,16 @@ def fetch(name: str, root: Path, looks_right) -> Path:
 
 
 def check_reachable(url: str) -> None:
-    """Raise within PROBE_SECONDS when a page cannot be had; libraries alone may try for minutes."""
-    outcome = TimeoutError(f"no answer within {PROBE_SECONDS} s: is there a network?")
-
-    def ask() -> None:
-        nonlocal outcome
-        try:
-            outcome = urllib.request.urlopen(url).close()
-        except Exception as error:
-            outcome = error
-
-    probe = threading.Thread(target=ask, daemon=True)  # a name look-up knows no timeout
-    probe.start()
-    probe.join(PROBE_SECONDS)
-    if (failed := outcome) and getattr(failed, "code", 404) in (404, 410):  # others dislike mere probes
-        raise failed
+    """Raise soon when a page cannot be had; the libraries alone may try for minutes."""
+    try:
+        urllib.request.urlopen(url, timeout=PROBE_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 410):  # others dislike mere probes
+            raise
+    except OSError as error:
+        if isinstance(getattr(error, "reason", error), TimeoutError):
+            raise TimeoutError(f"no answer within {PROBE_SECONDS} s: is there a network?") from None
+        raise
 
 
 def fetch_kaggle(handle: str, place: Path, accept) -> Path:
@@ -100,12 +94,7 @@ def fetch_hub(handle: str, place: Path, accept) -> Path:
             os.replace(stream.name, archive)
     with made_beside(place) as part:
         for archive in sorted([*store.glob("*.tar.gz"), *store.glob("*.zip")]):
-            top = part / archive.name.split(".")[0]  # train.tar.gz holds train/SPECIES or SPECIES
-            extract(archive, top)
-            if [child.name for child in top.iterdir()] == [top.name]:
-                os.replace(top / top.name, part / "inner")
-                top.rmdir()
-                os.replace(part / "inner", top)
+            extract(archive, part / archive.name.split(".")[0])  # train.tar.gz holds train/SPECIES or SPECIES
         found = accept(part)
     return place / found.relative_to(part)
 
@@ -146,20 +135,20 @@ def extract(archive: Path, target: Path) -> None:
         with zipfile.ZipFile(archive) if zipped else tarfile.open(archive) as file:
             if zipped:
                 kinds = (0, stat.S_IFREG, stat.S_IFDIR)
-                found = [
-                    (m.filename, m.file_size, stat.S_IFMT(m.external_attr >> 16) in kinds)
-                    for m in file.infolist()
-                ]
+                plain = [(m.filename, stat.S_IFMT(m.external_attr >> 16) in kinds) for m in file.infolist()]
+                size = sum(member.file_size for member in file.infolist())
             else:
-                found = [(m.name, m.size, m.isreg() or m.isdir()) for m in file]
-            for name, _, plain in found:
+                file.extraction_filter = tarfile.data_filter
+                plain = [(member.name, member.isreg() or member.isdir()) for member in file]
+                size = sum(member.size for member in file.getmembers())
+            for name, is_plain in plain:
                 first, *_ = parts = name.replace("\\", "/").split("/")
-                if not plain or ".." in parts or not first or ":" in first:
+                if not is_plain or ".." in parts or not first or ":" in first:
                     why = "is a link, a device or leads out of the archive, which no data set needs"
                     remedy = "nothing was unpacked: get the archive from a source you trust"
                     raise DataError(f"{archive}: {name} {why}; {remedy}.")
-            check_space(target, sum(size for _, size, _ in found))
-            file.extractall(target, **({} if zipped else {"filter": "data"}))
+            check_space(target, size)
+            file.extractall(target)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         why = str(error).splitlines()[0]
         raise DataError(f"{archive} is no whole .zip or .tar.gz ({why}): download it again.") from error

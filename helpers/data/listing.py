@@ -17,12 +17,12 @@ SPLITS = ("train", "valid", "test")
 STILLS = (".heic", ".heif", ".avif", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf")
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 UNREAD = dict.fromkeys(STILLS, "save it") | dict.fromkeys(VIDEOS, "export its frames")  # but counted
+DENIED = "may not be read: give yourself the permission (chmod -R +r)"
 FAULTS = {
+    errno.EACCES: DENIED,
+    errno.EPERM: DENIED,
     errno.ENOENT: "is not there, or a link to nothing: correct the path or remove the link",
     errno.ELOOP: "is a link that leads to itself: remove it",
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM), "may not be read: give yourself the permission (chmod -R +r)"
-    ),
 }
 
 
@@ -134,8 +134,7 @@ def sum_up(left_out: list[LeftOut], root: Path) -> str:
 
 def describe(error: OSError) -> str:
     """An operating system's error as finding and remedy."""
-    other = f"cannot be read ({error.strerror or error}): copy or download it again"
-    return FAULTS.get(error.errno, other)
+    return FAULTS.get(error.errno, f"cannot be read ({error.strerror or error}): copy or download it again")
 
 
 def folders(root: Path, depth: int) -> Iterator[Path]:
@@ -162,8 +161,7 @@ def check_root(root: Path, looks_right: Callable[[Path], bool], wanted: str) -> 
         near = locate(root, looks_right) or next(filter(looks_right, root.parents[:3]), None)
     except OSError as error:
         raise DataError(f"{root}: {describe(error)}.") from error
-    if near == root:
-        return
-    side = "its parent" if near in root.parents else "a folder inside it"
-    hint = f"{side}, {near}, looks right: give that" if near else "give the folder that does"
-    raise DataError(f"{root} does not hold {wanted}; {hint}.")
+    if near != root:
+        side = "its parent" if near in root.parents else "a folder inside it"
+        hint = f"{side}, {near}, looks right: give that" if near else "give the folder that does"
+        raise DataError(f"{root} does not hold {wanted}; {hint}.")

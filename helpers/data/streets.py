@@ -61,16 +61,15 @@ def scan(root: Path, classes: None = None) -> Listing:
     if len(frames) < 5:
         needed, why = "train, valid, test and the gaps between them need at least 5", sum_up(left_out, root)
         raise DataError(f"{root}: {len(frames)} usable frames are too few: {needed} ({why}).")
-    parts, blocks, drawn = split_frames(len(frames)), {}, (root / ".drawn").exists()
-    length = 1 if drawn else SECOND  # each drawn frame is another scene
-    for part, stretch in groupby(range(len(frames)), key=parts.__getitem__):
-        for k, i in enumerate(stretch):
-            blocks[frames[i]] = part, i - k % length
+    unit, length = ("scenes", 1) if (root / ".drawn").exists() else ("blocks of frames", SECOND)
+    blocks = {}  # of each frame: its split, and the first frame of its block
+    for split, stretch in groupby(enumerate(split_frames(len(frames))), key=lambda frame: frame[1]):
+        for k, (i, _) in enumerate(stretch):
+            blocks[frames[i]] = split, i - k % length
     items = [Item(images[key], masks[key], *blocks[key[1]]) for key in pairs]
     gap = "lies in the gap between two splits"
     left_out += [LeftOut(item.image, gap, False) for item in items if not item.split]
-    items = [item for side in SPLITS for item in items if item.split == side]
-    unit = "scenes" if drawn else "blocks of frames"
+    items = [item for split in SPLITS for item in items if item.split == split]
     rules = {"crop": False, "read_mask": read_mask, "measure": shares_of, "unit": unit}
     return Listing("streets", root, CLASSES, items, stamps, left_out, **rules)
 

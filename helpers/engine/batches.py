@@ -35,7 +35,7 @@ class Losses:
     def add(self, loss):
         """Note a scalar tensor. FloatingPointError when it, or one since the last look, is not finite."""
         self.values.append(loss)
-        if loss.device.type == "cpu" or len(self.values) % LOOK == 0:
+        if loss.device.type == "cpu" or len(self.values) % LOOK == 1:
             self.look()
 
     def look(self):

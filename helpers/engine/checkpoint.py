@@ -5,6 +5,7 @@ import json
 import pickle
 import shutil
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,20 +13,18 @@ import torch
 
 from helpers.engine.files import written_beside
 
+CODE = "code of "
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is damaged, or that belongs to another training run."""
 
 
-def save_checkpoint(path, model, optimizer=None, **state):
-    """Write weights, the optimizer's moments and ``state`` (numbers, texts, lists and dicts) to ``path``."""
-    state |= {"model": model.state_dict(), "optimizer": optimizer and optimizer.state_dict()}
-    with written_beside(path) as beside:
-        torch.save(state, beside)
-
-
 def read_checkpoint(path):
-    """What ``save_checkpoint`` wrote, on the CPU; ``CheckpointError`` where the file is damaged."""
+    """A dict of run, history, and the states of model, optimizer and scaler, on the CPU.
+
+    Raises CheckpointError where the file is damaged.
+    """
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself compares no checksums
             if part := archive.testzip():
@@ -40,19 +39,17 @@ def read_checkpoint(path):
 class Checkpoints:
     """``<folder>/<network>-<digest of the run>/`` with last.pt, best.pt, history.csv and run.json.
 
-    ``description`` {what: value} and ``code`` {part: digest} say which run it is; the best epoch has the
+    ``run`` {what: value} says which run it is, its code by keys that begin with CODE; the best epoch has the
     highest ``metric``. ``mirror`` gets copies, and gives them to a machine whose own folder is empty; ``log``
     is told when a copy fails, which never stops a training.
     """
 
-    def __init__(self, folder, mirror, network, description, code, metric, log):
+    def __init__(self, folder, mirror, network, run, metric, log):
         if mirror is not None and folder is None:
             raise ValueError("mirror copies what is saved in folder: give a folder on this machine too")
         if folder is not None and Path(folder).is_file():
             raise ValueError(f"{folder} is a file: give a folder to keep runs in")
-        self.description, self.code, self.metric, self.log = description, code, metric, log
-        self.run = {**description, "code": digest(code)}
-        name = f"{network}-{digest(self.run)}"
+        self.run, self.metric, self.log, name = run, metric, log, f"{network}-{digest(run)}"
         self.folder, self.mirror = folder and Path(folder) / name, mirror and Path(mirror) / name
 
     def clear_up(self):
@@ -68,10 +65,8 @@ class Checkpoints:
         if self.folder is None or not (last := self.folder / "last.pt").exists():
             return []
         state = read_checkpoint(last)
-        there, here = state["run"], self.run
-        if there != here:
-            unlike = differing(there, here)
-            differ = "; ".join(f"{k}: {there.get(k)} there, {here.get(k)} here" for k in unlike)
+        if unlike := self.differing(there := state["run"]):
+            differ = "; ".join(f"{key}: {there.get(key)} there, {self.run.get(key)} here" for key in unlike)
             raise CheckpointError(f"{last}: belongs to another run ({differ}); give another folder")
         for name, part in parts.items():
             if part is not None and state[name]:
@@ -82,26 +77,30 @@ class Checkpoints:
         """The state after an epoch, or before the first; ``last`` comes last, when all else is there."""
         if self.folder is None:
             return
-        state = {"run": self.run, "history": history, "scaler": scaler and scaler.state_dict()}
+        parts = {"model": model, "scaler": scaler, "optimizer": optimizer}
+        state = {name: part and part.state_dict() for name, part in parts.items()}
+        state |= {"run": self.run, "history": history}
         if not (self.folder / "run.json").exists():
-            self._write("run.json", json.dumps({**self.description, "code": self.code}, indent=1))
-        best = history and not any(row[self.metric] > history[-1][self.metric] for row in history)
-        if best:
-            save_checkpoint(self.folder / "best.pt", model, **state)
+            self._write("run.json", lambda file: file.write_text(json.dumps(self.run, indent=1)))
         if history:
             self._write_table(history)
-        save_checkpoint(self.folder / "last.pt", model, optimizer, **state)
+        if best := history and not any(row[self.metric] > history[-1][self.metric] for row in history):
+            self._write("best.pt", partial(torch.save, state | {"optimizer": None}))
+        self._write("last.pt", partial(torch.save, state))
         self.copy(["best", "last"] if best else ["last"], len(history))
 
     def before_edit(self):
         """The run that was this one until its code was edited, and what was, as "name: parts", or ""."""
         files = self.folder.parent.glob("*/run.json") if self.folder else ()
         for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
-            there = json.loads(file.read_text(encoding="utf-8"))
-            code = there.pop("code", {})
-            if there == self.description and code != self.code:
-                return f"{file.parent.name}: {', '.join(differing(code, self.code))}"
+            edited = self.differing(json.loads(file.read_text()))
+            if edited and all(key.startswith(CODE) for key in edited):
+                return f"{file.parent.name}: {', '.join(key.removeprefix(CODE) for key in edited)}"
         return ""
+
+    def differing(self, other):
+        """The keys that this run and another do not share, or whose values differ."""
+        return [key for key in self.run | other if other.get(key) != self.run.get(key)]
 
     def copy(self, stems, epoch):
         """To the mirror: each file under a new name; of the older copies, only the newest stays."""
@@ -130,21 +129,15 @@ class Checkpoints:
                 except CheckpointError as error:
                     self.log(f"{error}; trying the copy before it")
                     continue
-                with written_beside(self.folder / f"{stem}.pt") as beside:
-                    shutil.copyfile(copy, beside)
+                self._write(f"{stem}.pt", partial(shutil.copyfile, copy))
                 break
 
     def _write_table(self, history):
-        self._write("history.csv", pd.DataFrame(history).to_csv(index=False, na_rep="nan"))
+        self._write("history.csv", partial(pd.DataFrame(history).to_csv, index=False, na_rep="nan"))
 
-    def _write(self, name, text):
+    def _write(self, name, write):
         with written_beside(self.folder / name) as beside:
-            beside.write_text(text, encoding="utf-8", newline="")
-
-
-def differing(there, here):
-    """The keys that two dicts do not share, or whose values differ."""
-    return [key for key in here | there if there.get(key) != here.get(key)]
+            write(beside)
 
 
 def digest(value):

@@ -43,8 +43,9 @@ def made_beside(place: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        full = f"{place.parent}: the disk is full"
-        raise DataError(f"{full}; make room there or choose another root.") from error
+        raise DataError(
+            f"{place.parent}: the disk is full; make room there or choose another root."
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

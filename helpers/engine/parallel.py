@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
+from multiprocessing import parent_process
 
 from joblib import Parallel, cpu_count, delayed
 
@@ -27,8 +28,10 @@ def ahead(work: Callable, jobs: Iterable, threads: int = 1) -> Iterator:
 def mapped(work: Callable[[list], list], jobs: list) -> Iterator:
     """Results of ``work`` on chunks of jobs, in order, by one process a core: for work that holds the lock.
 
-    The processes of a killed parent end once they have waited for five seconds.
+    The processes of a killed parent end once they have waited for five seconds. A process that was itself
+    started by another works in threads: a forked one would wait for its parent's processes for ever.
     """
     chunks = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
-    processes = Parallel(cpu_count(), return_as="generator", idle_worker_timeout=5)
-    return chain.from_iterable(processes(delayed(work)(chunk) for chunk in chunks))
+    kind = {"backend": "threading"} if parent_process() else {"backend": "loky", "idle_worker_timeout": 5}
+    results = Parallel(cpu_count(), return_as="generator", **kind)(delayed(work)(chunk) for chunk in chunks)
+    return chain.from_iterable(results)

@@ -10,7 +10,7 @@ from accelerate.utils import broadcast, gather_object
 from tqdm.auto import tqdm
 
 from helpers.engine.batches import Losses, prefetch
-from helpers.engine.checkpoint import Checkpoints, digest
+from helpers.engine.checkpoint import CODE, Checkpoints, digest
 from helpers.engine.device import accelerator, describe_device, hidden, layout, total
 from helpers.engine.drive import MIRROR
 from helpers.engine.memory import Parts
@@ -27,14 +27,15 @@ class Run:
 
     def __init__(self, model, task, train, recipe, folder, mirror, log):
         self.engine, self.model, self.task, self.train = accelerator(), model, task, train
+        self.processes, self.epochs = self.engine.num_processes, task.settings.epochs
         self.log = log if self.engine.is_main_process else lambda line: None
+        self.parts = Parts(self.log)
         steps = {"recipe": recipe, "optimizer": (make_optimizer, learning_rate)}
         self.code = Code(model, inputs=task.inputs, loss=task.loss, **steps)
+        run = describe(model, task, train) | {CODE + part: was for part, was in self.code.parts.items()}
         mirror = mirror or (folder and os.environ.get(MIRROR))
-        this = type(model).__name__, describe(model, task, train), self.code.parts
-        self.saved = Checkpoints(folder, mirror, *this, task.metric, self.log)
-        self.folder, self.processes = self.saved.folder, self.engine.num_processes
-        self.epochs, self.parts = task.settings.epochs, Parts(self.log)
+        self.saved = Checkpoints(folder, mirror, type(model).__name__, run, task.metric, self.log)
+        self.folder = self.saved.folder
 
     def __enter__(self):
         engine, model, task = self.engine, self.model, self.task

@@ -11,6 +11,7 @@ import sysconfig
 import textwrap
 import time
 import types
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -56,19 +57,18 @@ class Code:
             self._note(name, repr([f"{value:.4g}" for value in values]))
         elif isinstance(thing, functools.partial):
             self._add([thing.func, thing.args, thing.keywords], name)
-        elif isinstance(thing, types.MethodType):
-            self._add_function(inspect.unwrap(thing.__func__), thing.__self__)
-            if isinstance(thing.__self__, torch.nn.Module):
-                self._add(thing.__self__, name)
-        elif isinstance(thing, types.FunctionType):
-            self._add_function(inspect.unwrap(thing))
+        elif isinstance(thing, types.MethodType | types.FunctionType):
+            owner = getattr(thing, "__self__", None)
+            self._add_function(inspect.unwrap(getattr(thing, "__func__", thing)), owner)
+            if isinstance(owner, torch.nn.Module):
+                self._add(owner, name)
         elif isinstance(thing, type):
             if self._is_new(thing) and not _of_a_library(thing):
                 self._add(thing.__bases__, thing.__qualname__)
-                members = {k: v for k, v in vars(thing).items() if callable(v) or not k.startswith("__")}
-                for key, value in members.items():
-                    value = getattr(value, "__func__", getattr(value, "fget", value))
-                    self._add(value, f"{thing.__qualname__}.{key}")
+                for key, value in vars(thing).items():
+                    if callable(value) or not key.startswith("__"):
+                        value = getattr(value, "__func__", getattr(value, "fget", value))
+                        self._add(value, f"{thing.__qualname__}.{key}")
         elif callable(thing) and hasattr(thing, "__dict__"):  # an object with a __call__ of its own
             self._add([type(thing), vars(thing)], name)
 
@@ -82,11 +82,13 @@ class Code:
         except (OSError, TypeError, SyntaxError):
             self.unknown.append(name)
             return
-        if os.path.exists(file) and os.stat(file).st_mtime > STARTED and not _stands_in(file, code):
-            raise RuntimeError(
-                f"{file}: {function.__qualname__} was edited after it was imported; restart the kernel, "
-                "so that what runs is what stands there"
-            )
+        if os.path.exists(file) and os.stat(file).st_mtime > STARTED:
+            now = compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)
+            if code not in _codes(now):
+                raise RuntimeError(
+                    f"{file}: {function.__qualname__} was edited after it was imported; restart the kernel, "
+                    "so that what runs is what stands there"
+                )
         names = {name for inner in _codes(code) for name in inner.co_names}
         scope = {key: function.__globals__[key] for key in names & function.__globals__.keys()}
         scope |= inspect.getclosurevars(function).nonlocals | ({} if owner is None else {"self": owner})
@@ -122,13 +124,6 @@ def _of_a_library(thing):
         return module.startswith(CARRIERS)
     file = getattr(sys.modules.get(module), "__file__", None) or ""
     return module != "__main__" and file.startswith(LIBRARIES)
-
-
-def _stands_in(file, code):
-    """Whether a file, as it is now, still compiles to this code at this place."""
-    with open(file, "rb") as source:
-        module = compile(source.read(), file, "exec", dont_inherit=True)
-    return code in _codes(module)
 
 
 def _codes(code):
