@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from itertools import islice
 from multiprocessing import parent_process
 
 from joblib import Parallel, cpu_count, delayed
@@ -31,7 +31,13 @@ def mapped(work: Callable[[list], list], jobs: list) -> Iterator:
     The processes of a killed parent end once they have waited for five seconds. A process that was itself
     started by another works in threads: a forked one would wait for its parent's processes for ever.
     """
-    chunks = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
-    kind = {"backend": "threading"} if parent_process() else {"backend": "loky", "idle_worker_timeout": 5}
-    results = Parallel(cpu_count(), return_as="generator", **kind)(delayed(work)(chunk) for chunk in chunks)
-    return chain.from_iterable(results)
+    chunks, done = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)], 0
+    for backend in ["threading"] if parent_process() else ["loky", "threading"]:
+        pool = Parallel(cpu_count(), backend=backend, return_as="generator", idle_worker_timeout=5)
+        try:
+            for results in pool(delayed(work)(chunk) for chunk in chunks[done:]):
+                done += 1
+                yield from results
+            return
+        except BrokenExecutor:
+            continue  # the system killed a process: go on with threads

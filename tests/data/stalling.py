@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -38,6 +39,13 @@ def divide(job: int) -> float:
 
 def add_ones(jobs: list[int]) -> list[int]:
     return [add_one(job) for job in jobs]
+
+
+def add_ones_in_threads(jobs: list[int]) -> list[int]:
+    """As ``add_ones``, but a process that is started for it dies."""
+    if threading.current_thread() is threading.main_thread():
+        os._exit(1)
+    return add_ones(jobs)
 
 
 def divide_all(jobs: list[int]) -> list[float]:

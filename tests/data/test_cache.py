@@ -225,6 +225,12 @@ def test_results_come_in_order_and_an_error_comes_through(work, divide):
         list(divide(jobs=list(range(100))))
 
 
+def test_threads_take_over_from_processes_that_are_killed(monkeypatch):
+    monkeypatch.setattr(parallel, "cpu_count", lambda: 2)
+    done = list(parallel.mapped(stalling.add_ones_in_threads, list(range(10))))
+    assert done == list(range(1, 11))
+
+
 def test_threads_work_a_few_jobs_ahead_and_no_more():
     begun = []
     results = parallel.ahead(begun.append, range(100), threads=3)
