@@ -282,7 +282,7 @@ def test_after_a_kill_drawing_processes_end_too_and_the_next_run_starts_clean(tm
     start.wait()
     victim.send_signal(signal.SIGKILL)
     start.go_on()
-    victim.communicate(timeout=60)  # its pipes close only when its workers have ended too
+    victim.communicate(timeout=600)  # its pipes close only when its workers have ended too
     assert (root / "synthetic" / "birds.part").exists()
     assert run(script("synthetic", root, FEW)).stdout.startswith("read 16 ")
     assert not list(root.rglob("*.part"))
@@ -300,7 +300,7 @@ def test_an_interrupt_leaves_nothing_half_done(tmp_path, start, stage):
     start.wait()
     os.killpg(victim.pid, signal.SIGINT)  # as a terminal does: to the workers too
     start.go_on()
-    _, error = victim.communicate(timeout=60)
+    _, error = victim.communicate(timeout=600)
     assert error.count("KeyboardInterrupt") == 1
     assert not [path for path in root.glob("*/*") if path.is_dir()]
 
