@@ -2,13 +2,17 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import nbformat
 import pytest
+from joblib import cpu_count
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from helpers import ROOT
@@ -178,6 +182,37 @@ def test_a_run_on_real_files_reads_all_three_layouts(real_data, tmp_path):
         {f"embedded drawn {n}" for n in ("birds", "streets", "landscapes")}
     )
     assert not any(row["reported"] for row in rows), "two epochs are set beside the report's"
+
+
+@pytest.mark.skipif(cpu_count() < 2 or os.name != "posix", reason="two notebooks at a time; POSIX signals")
+def test_an_interrupt_of_a_run_ends_the_notebooks_beside_each_other_and_their_kernels(tmp_path):
+    cell = "import os, time; open({!r}, 'x').write(str(os.getpid())); time.sleep(3600)"
+    pids = [tmp_path / f"pid{number}" for number in (1, 2)]
+    sources = [small(tmp_path / f"{pid.name[-1]}_x.ipynb", cell.format(str(pid))) for pid in pids]
+    script, given = tmp_path / "script.py", {str(source): {} for source in sources}
+    script.write_text(
+        "from pathlib import Path\n"
+        "from helpers.publishing.notebooks import execute_all\n"
+        "if __name__ == '__main__':\n"
+        f"    given = {{Path(source): own for source, own in {given}.items()}}\n"
+        f"    list(execute_all(given, {str(tmp_path / 'out')!r}))\n"
+    )
+    run = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
+    while not all(pid.exists() and pid.read_text() for pid in pids):
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)  # to it alone
+    assert "KeyboardInterrupt" in run.communicate(timeout=600)[1] and run.returncode
+    while any(map(alive, map(int, (pid.read_text() for pid in pids)))):  # else the suite would not end
+        time.sleep(0.05)
+
+
+def alive(pid):
+    """Whether a process computes; one that has ended may wait for a parent that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_failing_cell_is_named_and_what_ran_before_it_is_kept(tmp_path):

@@ -41,21 +41,21 @@ class NotebookFailed(RuntimeError):
 def execute_all(parameters, folder):
     """Run notebooks into ``folder``; yields (source, path of the executed copy) of each, in their order.
 
-    On a CPU two at a time, each on half of the cores, which is more than half as fast as on all; the second
-    notebook, the longest, begins. ``parameters`` maps each source to its own.
+    On a CPU two at a time, each on half of the cores, which is more than half as fast as on all. The second
+    notebook, the longest, is among the first; the last one gets all cores, for those of the first that is
+    still running soon ends. ``parameters`` maps each source to its own.
     """
     sources = list(parameters)
     lanes = 1 if torch.accelerator.is_available() else min(2, cpu_count(), len(sources))
+    cores = int(os.environ.get("OMP_NUM_THREADS") or cpu_count())
     spawn = multiprocessing.get_context("spawn")
-    how = {
-        "mp_context": spawn,
-        "initializer": begin_lane,
-        "initargs": (spawn.RLock(), cpu_count() // lanes),
-    }
+    how = {"mp_context": spawn, "initializer": begin_lane, "initargs": (spawn.RLock(),)}
     with ProcessPoolExecutor(lanes, **how) as pool:
         jobs = {}
         for source in sorted(sources, key=lambda source: source.name[0] != "2"):
-            jobs[source] = pool.submit(execute, source, folder, parameters[source], source != sources[-1])
+            last = source == sources[-1]
+            threads = cores if last and len(sources) > lanes else max(1, cores // lanes)
+            jobs[source] = pool.submit(execute, source, folder, parameters[source], threads, not last)
         try:
             for source in sources:
                 yield source, jobs[source].result()
@@ -66,12 +66,11 @@ def execute_all(parameters, folder):
             raise
 
 
-def begin_lane(lock, threads):
-    """What a process that runs one notebook beside another needs: one terminal, its share of the cores."""
+def begin_lane(lock):
+    """Let a process that runs one notebook beside another share the terminal, and end with its parent."""
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # if that is killed
     tqdm.set_lock(lock)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 def tell(name, text):
@@ -80,10 +79,11 @@ def tell(name, text):
         tqdm.write(f"{name}: {line}")
 
 
-def execute(source, folder, parameters, awaited=False):
+def execute(source, folder, parameters, threads=None, awaited=False):
     """Run one notebook into ``folder`` as .ipynb and .html; returns the path of the former.
 
-    For one that is ``awaited`` the last notebook waits, see ``helpers.results.all_rows``.
+    It computes with so many ``threads``; the last notebook waits for one that is ``awaited``, see
+    ``helpers.results.all_rows``.
     """
     import papermill
 
@@ -91,6 +91,8 @@ def execute(source, folder, parameters, awaited=False):
     executed.parent.mkdir(parents=True, exist_ok=True)
     os.environ["COURSEWORK_HEADLESS"] = "1"  # a stored slider cannot be moved, a stored bar stands at 0 %
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
     options = {"kernel_name": "python3", "cwd": ROOT, "extra_arguments": ["--log-level=40"]}
     options |= {"progress_bar": {"desc": source.stem, "position": int(source.name[0]) - 1}}
     options |= {"stdout_file": SimpleNamespace(write=partial(tell, source.stem), flush=lambda: None)}
