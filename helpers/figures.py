@@ -137,7 +137,7 @@ def curves(panels, xlabel, *, title=None, ylabel=None, baseline=None, joined=Tru
             if axis is axes[0, -1]:
                 axis.text(1.01, y, label, transform=axis.get_yaxis_transform(), va="center", fontsize=7)
         axis.set_xticks(range(len(xs)), xs)
-        axis.set(xlabel=xlabel, **{"title" if ylabel else "ylabel": above})
+        axis.set(xlabel=xlabel, **({"title": above} if ylabel else {"ylabel": textwrap.fill(above, 22)}))
     if ylabel:
         axes[0, 0].set_ylabel(ylabel)
     named(figure, axes[0, 0])

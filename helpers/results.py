@@ -135,7 +135,8 @@ class Results:
         if width > WIDEST:
             figure.set_size_inches(WIDEST, height * WIDEST / width)
         notes = ["drawn data"] * self.data.synthetic + [evidence or self.evidence()] * bool(self.pictures)
-        figure.text(0.995, -0.005, "; ".join(notes), ha="right", va="top", fontsize=7, color="#777777")
+        corner = 0.995, -0.05 if figure.legends else -0.005  # below the names of curves
+        figure.text(*corner, "; ".join(notes), ha="right", va="top", fontsize=7, color="#777777")
         caption = captioned(figure, spoken(name)[0].upper() + spoken(name)[1:])
         about = {"Title": f"{caption} ({'; '.join(notes)})" if notes else caption, "Subject": self.task}
         with plt.style.context(STYLE):  # holds the resolution and the kind of fonts, too

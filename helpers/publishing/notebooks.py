@@ -47,7 +47,8 @@ def execute_all(parameters, folder):
     """
     sources = list(parameters)
     lanes = 1 if torch.accelerator.is_available() else min(2, cpu_count(), len(sources))
-    cores = int(os.environ.get("OMP_NUM_THREADS") or cpu_count())
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    cores = int(given) if given.isdecimal() else cpu_count()
     spawn = multiprocessing.get_context("spawn")
     how = {"mp_context": spawn, "initializer": begin_lane, "initargs": (spawn.RLock(),)}
     with ProcessPoolExecutor(lanes, **how) as pool:
