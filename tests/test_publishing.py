@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_params_from_file
+from matplotlib.figure import Figure
 from PIL import Image
 
 from helpers import galleries
-from helpers.figures import WIDEST
+from helpers.figures import STYLE, WIDEST
 from helpers.presets import preset
 from helpers.publishing.notebooks import NOTEBOOKS, execute, tell
 from helpers.publishing.report import write_report
@@ -28,6 +30,7 @@ def row(task, network, score, value=0.5, seeds=1, reported=None):
     )
 
 
+PADDING = rc_params_from_file(STYLE)["savefig.pad_inches"]  # around a figure in its file
 ROWS = [row(task, network, score) for task in MAIN for network in ("U-Net", "plain") for score in MAIN[task]]
 ROWS += [row("segmentation", "U-Net − plain", score, -0.5) for score in ("mean_iou", "border_mean_iou")]
 ROWS += [
@@ -92,19 +95,26 @@ TITLES = {  # figures of a run, and what each says
 }
 
 
-@pytest.fixture
-def finished(tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
     """The folder of a run at ``smoke``, with scores, three figures and the pages of its notebooks."""
+    folder = tmp_path_factory.mktemp("run")
     pictures = np.random.default_rng(0).integers(0, 255, (6, 24, 32, 3), dtype=np.uint8)
     for name, title in TITLES.items():
-        results = Results(tmp_path, "classification", DRAWN, preset("smoke"))
+        results = Results(folder, "classification", DRAWN, preset("smoke"))
         columns = {"picture": pictures, "truth <b>": pictures}
         results.figure(galleries.compare(columns, [0], title=title), name)
-    (tmp_path / "results.json").write_text(json.dumps(ROWS), encoding="utf-8")
-    (tmp_path / "results.tex").write_text(latex(ROWS), encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    (folder / "results.tex").write_text(latex(ROWS), encoding="utf-8")
     for notebook in NOTEBOOKS:
-        (tmp_path / f"{notebook.stem}.html").touch()
-    return tmp_path
+        (folder / f"{notebook.stem}.html").touch()
+    return folder
+
+
+@pytest.fixture
+def finished(tmp_path, run):
+    """A copy of the run for one test alone, its files as old as they were."""
+    return shutil.copytree(run, tmp_path, dirs_exist_ok=True)
 
 
 def test_the_article_compiles_with_the_runs_figures_captions_tables_and_references(finished):
@@ -181,18 +191,20 @@ def test_the_page_leads_only_to_files_of_the_run_and_every_picture_has_its_words
     assert "http" not in text and "prefers-color-scheme: dark" in text and 'name="viewport"' in text
 
 
-def test_a_figure_is_no_wider_than_a_column_and_no_letter_smaller_than_seven_points(tmp_path):
-    results = Results(tmp_path, "x", DRAWN, preset("quick"))
-    for name, draw in DRAWINGS.items():
-        figure = results.figure(draw(), "figure")
-        with Image.open(tmp_path / "figures" / "figure.png") as picture:
-            assert picture.size[0] / 300 <= WIDEST + 0.1, name
-        sizes = [
-            text.get_fontsize()
-            for text in figure.findobj(lambda a: hasattr(a, "get_fontsize"))
-            if text.get_text()
-        ]
-        assert min(sizes) >= 7, name
+def test_a_figure_is_no_wider_than_a_column_and_no_letter_smaller_than_seven_points(tmp_path, monkeypatch):
+    results, widths = Results(tmp_path, "x", DRAWN, preset("quick")), {}
+    with monkeypatch.context() as patched:
+        patched.setattr(Figure, "savefig", lambda *_, **__: None)  # writing them all takes most of a minute
+        for name, draw in DRAWINGS.items():
+            figure = results.figure(draw(), "figure")
+            figure.draw_without_rendering()
+            widths[name] = figure.get_tightbbox().width + 2 * PADDING
+            assert widths[name] <= WIDEST + 0.1, name
+            texts = figure.findobj(lambda part: hasattr(part, "get_fontsize"))
+            assert min(text.get_fontsize() for text in texts if text.get_text()) >= 7, name
+    results.figure(draw(), "figure")
+    with Image.open(tmp_path / "figures" / "figure.png") as picture:
+        assert picture.size[0] / 300 == pytest.approx(widths[name], abs=0.05)
     pdf = (tmp_path / "figures" / "figure.pdf").read_bytes()
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf
 

@@ -207,17 +207,6 @@ DRAWINGS = {
 }
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
-def test_every_figure_is_drawn_with_text_of_at_least_six_points(name):
-    figure = DRAWINGS[name]()
-    assert isinstance(figure, matplotlib.figure.Figure)
-    figure.draw_without_rendering()
-    sizes = [
-        t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text() and t.get_visible()
-    ]
-    assert min(sizes) >= 6
-
-
 def test_the_architecture_is_read_from_the_module():
     steps = {name: shape for name, _, shape in shapes(UNet(3, 5, width=8), torch.rand(2, 3, 32, 48))}
     assert (

@@ -200,7 +200,7 @@ def lay(image, layer, slope, grain):
     return image + alpha / 255 * (colour * shade - image)
 
 
-def draw_bird(species: Species, rng: np.random.Generator, size: int = 112) -> np.ndarray:
+def draw_bird(rng: np.random.Generator, species: Species, size: int = 112) -> np.ndarray:
     """One photo of ``species``, uint8 (size, size, 3); the same ``rng`` state gives the same bytes."""
 
     def vary(middle, spread, shape=None):  # larger spreads make the species harder to tell apart

@@ -47,6 +47,7 @@ PAINT = {  # from the dark to the light shade
 }
 TILE = 256  # side of the periodic noise textures
 FREQUENCY = np.maximum(np.hypot(fft.fftfreq(TILE)[:, None], fft.rfftfreq(TILE)), 3 / TILE)
+SMOOTH, PUFFY, GRAINY = (FREQUENCY**-roughness for roughness in (2.8, 1.7, 0.6))
 
 
 def mix(a, b, share):
@@ -64,9 +65,9 @@ def paint(name: str, lightness=0) -> np.ndarray:
     return mix(*np.float32(PAINT[name])[..., None, None], lightness)
 
 
-def fractal(rng, roughness: float) -> np.ndarray:
-    """Noise (TILE + 1, TILE + 1), zero mean, unit deviation; amplitude = frequency ** -roughness."""
-    spectrum = fft.rfft2(rng.standard_normal((TILE, TILE), dtype=np.float32)) * FREQUENCY**-roughness
+def fractal(rng, amplitude: np.ndarray) -> np.ndarray:
+    """Noise (TILE + 1, TILE + 1), of zero mean and unit deviation, with the amplitudes of its frequencies."""
+    spectrum = fft.rfft2(rng.standard_normal((TILE, TILE), dtype=np.float32)) * amplitude
     noise = fft.irfft2(spectrum.astype(np.complex64))
     return np.pad((noise - noise.mean()) / noise.std(), (0, 1), mode="wrap")  # periodic: the first row again
 
@@ -109,7 +110,7 @@ def plant_trees(rng, scene, ground, smooth, x, z, autumn: bool) -> tuple[np.ndar
 
 def cast(rng, scene, x, y, autumn: bool) -> SimpleNamespace:
     """What the lines of sight through x (1, W) and y (H, 1) above the horizon hit first: maps (H, W)."""
-    smooth, grain, sun_side = fractal(rng, 2.8), fractal(rng, 0.6), rng.choice([-1, 1])
+    smooth, grain, sun_side = fractal(rng, SMOOTH), fractal(rng, GRAINY), rng.choice([-1, 1])
     z = np.geomspace(-0.8 * scene.camera / y.min(initial=-0.4), 60, len(y) + 20, dtype=np.float32)[:, None]
     ground = raise_terrain(rng, scene, smooth, x * z, z)
     trees, tone = plant_trees(rng, scene, ground, smooth, x * z, z, autumn)
@@ -218,7 +219,7 @@ def draw_landscape(rng: np.random.Generator, width=144, height=108, sunrise=Fals
     land = draw_land(rng, kind, view, autumn) * (mood.skylight + 1.1 * mood.sun * view.lit)
     far = mix(mood.skyline, mood.zenith, 0.35)
     land = mix(land, far, 1 - np.exp(-view.depth / haze))
-    picture = np.where(view.is_sky, draw_sky(mood, fractal(rng, 1.7), x, y), land).clip(0.01, 1)
+    picture = np.where(view.is_sky, draw_sky(mood, fractal(rng, PUFFY), x, y), land).clip(0.01, 1)
     if sunrise:
         picture = light_dawn(picture, scene, view, y, pink)
     picture = flood(picture, kind, view)

@@ -191,12 +191,12 @@ def draw_ground(view, rng, left, right, walk, ahead):
         view.rect((x, x + 0.5), 0, (zebra, zebra + 2.5), PALE, Id.LINE, alpha=worn)
 
 
-def draw_street(seed, offset=0.0, width=240, height=180):
+def draw_street(rng, offset=0.0, width=240, height=180):
     """One scene: image uint8 (height, width, 3) and mask uint8 (height, width) with class ids 0 to 12.
 
-    ``seed``, an int or ints, fixes all of it; ``offset`` is how many seconds further the car has driven.
+    The state of ``rng`` fixes all of it; ``offset`` is how many seconds further the car has driven.
     """
-    rng = Random(int(np.random.default_rng(seed).integers(2**62)))
+    rng = Random(int(rng.integers(2**62)))
     view = View(width, height, rng)
     walk, parked = rng.uniform(2.5, 4), rng.choices((True, False), (1, 2), k=2)
     left, right = -5.5 - 2.2 * parked[0], 1.9 + 2.2 * parked[1]

@@ -39,6 +39,9 @@ def contents(data) -> list:
     ]
 
 
+PROCESSES = "parallel.count_cores, parallel.PROCESSES_FROM = (lambda: 2), 0"
+
+
 def script(source, root, body="", size=32, name="birds") -> list[str]:
     """A command that prepares in a process of its own, by a script without a main guard."""
     file = Path(root).parent / f"script_{zlib.crc32(body.encode())}.py"

@@ -7,7 +7,7 @@ from helpers.drawings.birds import SPECIES, draw_bird
 
 
 def draw(species, seed, **kwargs):
-    return draw_bird(species, np.random.default_rng(seed), **kwargs)
+    return draw_bird(np.random.default_rng(seed), species, **kwargs)
 
 
 @pytest.mark.parametrize("species", SPECIES, ids=lambda species: species.name)

@@ -45,13 +45,20 @@ def alone(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """What the two processes of ``tiny.launched`` found, and their folder."""
+def launch(tmp_path_factory):
+    """How the start of ``tiny.launched`` ended, and its folder."""
     folder = tmp_path_factory.mktemp("two")
     rows_of(folder / "one then two", stop=2, group_norm=True)
-    done = start("launched", folder, LAUNCH)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)], folder
+    return start("launched", folder, LAUNCH), folder
+
+
+@pytest.fixture(scope="module")
+def two(launch):
+    """What the two processes of ``tiny.launched`` found before one was killed, and their folder."""
+    done, folder = launch
+    files = [folder / f"rank{rank}.json" for rank in (0, 1)]
+    assert all(file.exists() for file in files), done.stderr[-3000:]
+    return [json.loads(file.read_text()) for file in files], folder
 
 
 def test_two_processes_see_every_picture_once_an_epoch_in_total(two):
@@ -96,16 +103,16 @@ def test_batch_norm_in_shares_still_learns(two):
     assert one["batch norm"][-1]["train_loss"] < 0.9 * one["batch norm"][0]["train_loss"]
 
 
-def test_a_killed_worker_ends_all_with_a_clear_message_and_the_training_goes_on(tmp_path, alone):
-    done = start("killed_worker", tmp_path, LAUNCH)
+def test_a_killed_worker_ends_all_with_a_clear_message_and_the_training_goes_on(launch, two, alone):
+    (done, folder), (found, _) = launch, two
     assert done.returncode != 0
     assert "SIGKILL" in done.stderr and "rank      : 1" in done.stderr
-    for rank in (0, 1):
+    for process in found:
         with pytest.raises(ProcessLookupError):
-            os.kill(int((tmp_path / f"pid{rank}").read_text()), 0)
-    (last,) = tmp_path.glob("*/last.pt")
+            os.kill(process["pid"], 0)
+    (last,) = (folder / "killed").glob("*/last.pt")
     assert len(read_checkpoint(last)["history"]) >= 1, "it had its row before the row was saved"
-    close(rows_of(tmp_path, group_norm=True), alone)
+    close(rows_of(folder / "killed", group_norm=True), alone)
 
 
 def test_a_notebook_launches_two_processes_and_loads_what_they_trained(tmp_path, alone):

@@ -123,7 +123,8 @@ class Watched(ArrayDataset):
 
 
 def launched(folder):
-    """Under ``accelerate launch``: everything that a test wants to know of two processes, in one start."""
+    """Under ``accelerate launch``: everything that a test wants to know of two processes, in one start,
+    and at last the second is killed."""
     folder, rank = Path(folder), int(os.environ["RANK"])
     found = {"rank": rank, "pid": os.getpid(), "touched": []}
 
@@ -142,15 +143,9 @@ def launched(folder):
     rows_of(folder / "two then one", stop=2, group_norm=True)
     found["batch norm"] = rows_of(None)
     (folder / f"rank{rank}.json").write_text(json.dumps(found))
-
-
-def killed_worker(folder):
-    """Under ``accelerate launch``: the second process is killed as soon as it has its first row."""
-    folder, rank = Path(folder), int(os.environ["RANK"])
-    (folder / f"pid{rank}").write_text(str(os.getpid()))
     model, task, data = make(group_norm=True)
-    for _ in fit(model, task, data, folder=folder):
-        if rank == 1:
+    for _ in fit(model, task, data, folder=folder / "killed"):
+        if rank == 1:  # as soon as it has its first row
             os.kill(os.getpid(), signal.SIGKILL)
 
 
