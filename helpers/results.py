@@ -135,13 +135,16 @@ class Results:
         if width > WIDEST:
             figure.set_size_inches(WIDEST, height * WIDEST / width)
         notes = ["drawn data"] * self.data.synthetic + [evidence or self.evidence()] * bool(self.pictures)
-        corner = 0.995, -0.05 if figure.legends else -0.005  # below the names of curves
-        figure.text(*corner, "; ".join(notes), ha="right", va="top", fontsize=7, color="#777777")
+        figure.text(0.995, -0.005, "; ".join(notes), ha="right", va="top", fontsize=7, color="#777777")
         caption = captioned(figure, spoken(name)[0].upper() + spoken(name)[1:])
         about = {"Title": f"{caption} ({'; '.join(notes)})" if notes else caption, "Subject": self.task}
         with plt.style.context(STYLE):  # holds the resolution and the kind of fonts, too
             figure.draw_without_rendering()  # laid out once, not for each file and for the notebook
             figure.set_layout_engine("none")
+            for legend in figure.legends:  # else it would go to the bottom of what is saved, over the text
+                there = legend.get_window_extent().transformed(figure.transFigure.inverted())
+                legend.set_bbox_to_anchor(there, figure.transFigure)
+                legend.set_loc("center")
             box = figure.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
             for suffix, unwanted in {"pdf": "CreationDate", "png": "Software"}.items():
                 figure.savefig(
