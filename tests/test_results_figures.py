@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
+from PIL import Image
 
 from helpers import figures, galleries, widgets
 from helpers.architecture import architecture, shapes
@@ -297,3 +298,14 @@ def test_the_page_of_all_rows_waits_for_the_notebooks_that_run_beside_it(tmp_pat
                 rows.result(timeout=0.3)
             (tmp_path / "results.json").write_text('[{"task": "late"}]')
         assert rows.result() == [{"task": "late"}]
+
+
+def test_what_a_figure_rests_on_stands_below_the_names_of_its_curves(tmp_path):
+    names = ("U-Net", "without skip 1", "without skips 1, 2", "without skips 1–3", "no skips")
+    rows = {name: [(0.1, 0.0, 0.2)] * 3 for name in names}
+    panels = {score: (range(3), rows) for score in ("power", "coherence")}
+    filled(tmp_path, data=DRAWN).figure(figures.curves(panels, "octave"), "f")
+    with Image.open(tmp_path / "figures" / "f.png") as picture:
+        dark = np.asarray(picture.convert("L")) < 64  # as the names are, and the grey line below is not
+    line = 7 * 300 // 72  # pixels
+    assert dark[-5 * line :].any() and not dark[-line:].any()

@@ -192,3 +192,14 @@ def test_a_network_that_returns_no_tensor_is_told_what_it_returned():
     _, task, _ = make("segmentation", "unet")
     with pytest.raises(ValueError, match=r"must return \(N, 3, 4, 5\), it returned a dict"):
         task.check_output({"out": torch.rand(2, 3, 4, 5)}, torch.rand(2, 3, 4, 5))
+
+
+@pytest.mark.parametrize(("width", "format"), [(4, torch.contiguous_format), (8, torch.channels_last)])
+def test_narrow_nets_with_strided_projections_never_compute_in_channels_last(width, format):
+    task, data = make("classification", "resnet18", width=width)[1:]
+    net, seen = build(task, "resnet18"), []
+    projection = net.layer2[0].downsample[0]
+    projection.register_forward_hook(lambda module, inputs, out: seen.extend([*inputs, module.weight]))
+    train(net, task, data)
+    predict(net, task, data.test)
+    assert seen and all(tensor.is_contiguous(memory_format=format) for tensor in seen)
