@@ -42,3 +42,9 @@ def augment(images, target, strength, views):
     gain, offset = (1 + 0.25 * strength * contrast), 0.25 * strength * brightness
     images = (images - 0.5) * gain.view(-1, 1, 1, 1) + 0.5 + 0.5 * offset.view(-1, 1, 1, 1)
     return images.clamp(0, 1), target
+
+
+def halved(images, target):
+    """Pictures (N, C, H, W) of half the size, rounded up, and masks (N, H, W) or another target alike."""
+    target = target[:, ::2, ::2] if target.ndim == 3 else target
+    return F.avg_pool2d(images, 2, ceil_mode=True), target

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import torch
+from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.special import stdtrit
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
@@ -92,13 +93,10 @@ def border_band(target, share=0.015, distance=None):
     Near is within ``share`` of the picture's diagonal (at least 1 pixel), so that the band means the same
     at every size: the habit of Boundary IoU (Cheng et al., 2021). Or within ``distance`` pixels.
     """
-    ids = torch.from_numpy(np.asarray(target).astype(np.float32))[:, None]
-    distance = distance or max(1, round(share * math.hypot(*ids.shape[2:])))
-    extremes = {1: ids, -1: -ids}
-    for across in ((1, 0), (0, 1)):  # a square in two steps, which is quicker
-        size, edge = [2 * distance * way + 1 for way in across], [distance * way for way in across]
-        extremes = {sign: torch.nn.functional.max_pool2d(x, size, 1, edge) for sign, x in extremes.items()}
-    return (extremes[1] != -extremes[-1])[:, 0].numpy()
+    ids = np.asarray(target)
+    distance = distance or max(1, round(share * math.hypot(*ids.shape[1:])))
+    window = (1, 2 * distance + 1, 2 * distance + 1)
+    return maximum_filter(ids, window) != minimum_filter(ids, window)
 
 
 def bootstrap(values, statistic=None, *, groups=None, resamples=1000, seed=0):
@@ -197,11 +195,7 @@ def colour_scores(prediction, truth):
     relative = colourfulness(prediction) / colourfulness(truth).clamp(min=1e-6)
     scores = {"psnr": psnr(prediction, truth), "gradient_energy": gradient_energy(prediction, truth)}
     scores = {name: values.cpu().numpy() for name, values in (scores | {"colourfulness": relative}).items()}
-    wang = {
-        "gaussian_weights": True,
-        "sigma": 1.5,
-        "use_sample_covariance": False,
-    }  # SSIM's own paper, 2004
+    wang = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}  # SSIM's own paper, 2004
     rows = []
     for one, other in zip(*(x.permute(0, 2, 3, 1).cpu().numpy() for x in (prediction, truth)), strict=True):
         lab, true_lab = rgb2lab(one), rgb2lab(other)

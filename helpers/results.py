@@ -147,9 +147,8 @@ class Results:
                 legend.set_loc("center")
             box = figure.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
             for suffix, unwanted in {"pdf": "CreationDate", "png": "Software"}.items():
-                figure.savefig(
-                    place / f"{name}.{suffix}", bbox_inches=box, metadata={unwanted: None, **about}
-                )
+                its = {unwanted: None, **about}
+                figure.savefig(place / f"{name}.{suffix}", bbox_inches=box, metadata=its)
         return figure
 
     def table(self, *networks):

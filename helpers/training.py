@@ -1,12 +1,11 @@
 """One training loop for the three tasks: a generator of one history row per epoch."""
 
-import math
 from functools import partial
 
 import numpy as np
 import torch
 
-from helpers.augment import augment, draw_views
+from helpers.augment import augment, draw_views, halved
 from helpers.colour import to_float
 from helpers.engine.batches import prefetch
 from helpers.engine.device import accelerator, layout, total
@@ -21,9 +20,8 @@ def fit(model, task, data, *, folder=None, mirror=None, log=print):
     With a ``folder``, every finished epoch is saved in ``folder/<network>-<digest of the run>/``. Calling it
     again yields the finished epochs at once and goes on after them; a finished model is loaded, not trained
     again; other settings, pictures or code of network, loss, augmentation or ``train_epoch`` are another run.
-    On the same CPU, the same ``settings.seed`` gives the same bits, interrupted or not. Under ``accelerate
-    launch`` several processes share each batch, and the loss curve stays the same up to rounding (on CPUs,
-    batch norm sees each process's share instead of the whole batch).
+    On the same CPU, the same ``settings.seed`` gives the same bits, interrupted or not. Several processes
+    share each batch: the loss stays the same but for rounding and, on CPUs, batch norm in shares.
 
     Args:
         model: trained in place, on the device that Accelerate finds.
@@ -31,7 +29,7 @@ def fit(model, task, data, *, folder=None, mirror=None, log=print):
         data: has ``train`` and ``valid``, see ``helpers.data``.
         folder: where runs keep their state; ``None`` keeps nothing. Several machines must all see it.
         mirror: a second folder, on Google Drive say, that gets a copy after each epoch; a fresh machine
-            whose ``folder`` is empty goes on from there. Default: as ``helpers.engine.drive`` was told.
+            goes on from there. Default: as ``helpers.engine.drive`` was told.
         log: called with one plain line per epoch.
 
     Yields:
@@ -59,7 +57,7 @@ def train_epoch(run, train, epoch):
     seed = int(np.random.SeedSequence([settings.seed, epoch]).generate_state(1)[0])
     torch.manual_seed(seed)  # for networks with dropout
     draws = torch.Generator().manual_seed(seed)
-    steps = math.ceil(len(train) / settings.batch_size)
+    steps = -(-len(train) // settings.batch_size)
     strength = settings.strength(settings.epochs * steps)
     # Nearly equal batches: no short last one that batch norm or the mean loss would have to suffer from.
     batches = torch.randperm(len(train), generator=draws).tensor_split(steps)
@@ -68,6 +66,8 @@ def train_epoch(run, train, epoch):
         run.set_lr(learning_rate(settings, epoch * steps + number, settings.epochs * steps))
         size, views = len(batches[number]), run.share(draw_views(len(batches[number]), draws))
         images, target = augment(to_float(images), target, strength, views)
+        if epoch < int(settings.coarse * settings.epochs):
+            images, target = halved(images, target)
         run.losses.add(step(run, *run.task.inputs(images, target), size))
     return run.mean_loss()
 

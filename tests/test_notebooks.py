@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import re
@@ -7,15 +8,20 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from joblib import cpu_count
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+import helpers.publishing.report  # noqa: F401, whose NOTEBOOKS stay as they are
 from helpers import ROOT
+from helpers.data import ROOT as DRAWN
+from helpers.drawings import draw
+from helpers.engine.source import Code
+from helpers.models import resnet
 from helpers.presets import preset
 from helpers.publishing import notebooks
 from helpers.publishing.commands import main, make_parser
@@ -23,7 +29,7 @@ from helpers.publishing.notebooks import NOTEBOOKS, NotebookFailed, execute
 from helpers.tasks import TASKS, Classification
 from helpers.widgets import repeats
 from notebooks.store import code_digest, store
-from tests.conftest import tiny_data
+from tests.conftest import REAL, tiny_data
 
 STUDY = [
     "degradation_by_depth", "lesions", "gradient_correlation", "loss_landscape", "fcn_skips", "domain_shift",
@@ -39,29 +45,33 @@ def small(path, *sources):
     return path
 
 
-def exercises(path):
-    """The blocks that the exercises at a notebook's end give to paste, with the fence's language."""
-    return re.findall(
-        r"^```(\w+)\n(.*?)^```", nbformat.read(path, 4).cells[-1].source, re.DOTALL | re.MULTILINE
-    )
+def exercises(notebook, language):
+    """The blocks in a ``language`` that the exercises at a notebook's end give to paste."""
+    return re.findall(rf"^```{language}\n(.*?)^```", notebook.cells[-1].source, re.DOTALL | re.MULTILINE)
+
+
+def with_exercises(notebook):
+    notebook.cells += map(new_code_cell, exercises(notebook, "python"))
 
 
 @pytest.fixture
-def with_exercises(tmp_path, monkeypatch):
-    """The three notebooks, each with its exercises' blocks pasted below, as their text says."""
-    copies = []
-    for path in NOTEBOOKS:
-        notebook = nbformat.read(path, 4)
-        notebook.cells += [new_code_cell(code) for kind, code in exercises(path) if kind == "python"]
-        copies.append(tmp_path / "notebooks" / path.name)
-        copies[-1].parent.mkdir(exist_ok=True)
-        nbformat.write(notebook, copies[-1])
-    monkeypatch.setattr(notebooks, "NOTEBOOKS", copies)
+def changed(tmp_path, monkeypatch):
+    """A function that has copies of the three notebooks run instead, each ``change``d before."""
+
+    def changed(change):
+        copies = [tmp_path / "notebooks" / path.name for path in NOTEBOOKS]
+        copies[0].parent.mkdir()
+        for path, copy in zip(NOTEBOOKS, copies, strict=True):
+            notebook = nbformat.read(path, 4)
+            change(notebook)
+            nbformat.write(notebook, copy)
+        monkeypatch.setattr(notebooks, "NOTEBOOKS", copies)
+
+    return changed
 
 
-def test_all_notebooks_and_exercises_run_at_smoke_and_leave_what_the_readme_promises(
-    tmp_path, with_exercises
-):
+def test_all_notebooks_and_exercises_run_at_smoke_and_leave_what_the_readme_promises(tmp_path, changed):
+    changed(with_exercises)
     main(["run", "--preset", "smoke", "--out", str(tmp_path)])
     names = {p.name for p in tmp_path.iterdir()}
     assert {f"{n.stem}{s}" for n in NOTEBOOKS for s in (".ipynb", ".html")} <= names
@@ -114,44 +124,20 @@ def test_a_table_without_its_evidence_would_be_noticed(tmp_path):
     assert "evidence" not in table
 
 
-@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "l1", "colour_classes"])
-def test_notebook_3_runs_with_every_loss_that_a_preset_may_choose(tmp_path, loss):
-    notebook = nbformat.read(NOTEBOOKS[2], 4)
-    (cell,) = (cell for cell in notebook.cells if "settings = chosen.colorization" in cell.source)
-    assert "from dataclasses import replace" in cell.source
-    cell.source = cell.source.replace("chosen.colorization", f"replace(chosen.colorization, loss={loss!r})")
-    cell.source += (
-        "\nResults.figure = lambda *drawn: None"  # other tests save them, which takes longer than all else
-    )
-    nbformat.write(notebook, tmp_path / NOTEBOOKS[2].name)
-    done = execute(
-        tmp_path / NOTEBOOKS[2].name, tmp_path / "out", {"PRESET": "smoke", "OUT": str(tmp_path / "out")}
-    )
-    text = done.read_text(encoding="utf-8")
-    assert f"loss='{loss}'" in text
-    if loss == "colour_classes":
-        assert "259 out" in text or "one channel in" in text
-    rows = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
-    sharp = {row["network"]: row["value"] for row in rows if row["score"] == "gradient_energy"}
-    assert (sharp["no skips"] > 0.5) == (loss == "colour_classes")  # whose lightness is the input's
-
-
-def test_exercise_2_of_notebook_1_changes_the_network_that_is_trained(tmp_path):
-    ((_, edit),) = ((kind, code) for kind, code in exercises(NOTEBOOKS[0]) if kind == "diff")
-    copy = tmp_path / "project"
-    shutil.copytree(ROOT / "helpers", copy / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "data").symlink_to(ROOT / "data")
-    command = [sys.executable, "-m", "helpers", "train", "classification", "--preset", "smoke"]
-    run = partial(subprocess.run, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, text=True, check=True)
-    before = run(command, capture_output=True).stdout
-    network = copy / "helpers" / "models" / "resnet.py"
-    text = network.read_text(encoding="utf-8")
+def test_exercise_2_of_notebook_1_changes_the_network_that_is_trained(tmp_path, monkeypatch):
+    (edit,) = exercises(nbformat.read(NOTEBOOKS[0], 4), "diff")
+    text = Path(resnet.__file__).read_text(encoding="utf-8")
     start = text.index("        if self.skip:\n            out = out +")
-    end = text.index("\n\n", start)
-    network.write_text(text[:start] + edit.rstrip("\n") + text[end:], encoding="utf-8")
-    after = run(command, capture_output=True).stdout
-    assert "starts anew, since the code is not that of" in after and "BasicBlock.forward" in after
-    assert before.splitlines()[-1] != after.splitlines()[-1]
+    text = text[:start] + edit.rstrip("\n") + text[text.index("\n\n", start) :]
+    (tmp_path / "edited.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    before, after = resnet.ResNet18(3, width=4), importlib.import_module("edited").ResNet18(3, width=4)
+    after.load_state_dict(before.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    assert not torch.equal(before.eval()(images), after.eval()(images))
+    was, now = Code(before).parts, Code(after).parts  # of another digest, a net trains anew: see test_source
+    assert was["helpers.models.resnet.BasicBlock.forward"] != now["edited.BasicBlock.forward"]
+    assert was["helpers.models.resnet.ResNet.maps"] == now["edited.ResNet.maps"]
 
 
 def test_an_interrupted_run_over_seeds_goes_on_with_the_missing_one(tmp_path, capsys):
@@ -173,15 +159,25 @@ def test_an_interrupted_run_over_seeds_goes_on_with_the_missing_one(tmp_path, ca
     assert len(list(tmp_path.glob("*/last.pt"))) == 3 and "net, seed 2: 2 epochs" in said
 
 
-def test_a_run_on_real_files_reads_all_three_layouts(real_data, tmp_path):
-    folders = [f"--{name}={real_data / folder}" for name, folder in
-               {"birds": "birds", "streets": "camvid", "landscapes": "landscapes"}.items()]  # fmt: skip
-    main(["run", "--preset", "smoke", "--out", str(tmp_path), *folders])
+def test_a_run_on_folders_of_ones_own_reads_all_three_layouts(tmp_path, changed):
+    """Real samples where they are, else drawn ones; with colour classes, as ``best`` has them."""
+
+    def change(notebook):
+        (cell,) = (cell for cell in notebook.cells if "settings = chosen." in cell.source)
+        cell.source += "\nResults.figure = lambda *drawn: None"  # which another test saves, and takes longest
+        classes = "from dataclasses import replace\nchosen = replace(chosen, colorization=replace("
+        classes += "chosen.colorization, loss='colour_classes'))\nsettings = chosen."
+        cell.source = cell.source.replace("settings = chosen.", classes)
+
+    changed(change)
+    names = {"birds": "birds", "streets": "camvid", "landscapes": "landscapes"}
+    places = {n: REAL / f if REAL.is_dir() else draw(n, DRAWN / "synthetic") for n, f in names.items()}
+    main(["run", "--preset", "smoke", "--out", str(tmp_path), *(f"--{n}={p}" for n, p in places.items())])
     rows = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert {row["data"] for row in rows}.isdisjoint(
-        {f"embedded drawn {n}" for n in ("birds", "streets", "landscapes")}
-    )
+    assert {row["data"] for row in rows}.isdisjoint({f"embedded drawn {name}" for name in names})
     assert not any(row["reported"] for row in rows), "two epochs are set beside the report's"
+    (sharp,) = (r["value"] for r in rows if (r["network"], r["score"]) == ("no skips", "gradient_energy"))
+    assert sharp > 0.5, "the lightness is the input's"
 
 
 @pytest.mark.skipif(cpu_count() < 2 or os.name != "posix", reason="two notebooks at a time; POSIX signals")

@@ -21,7 +21,7 @@ from helpers.engine.files import check_space, locked, made_beside
 from helpers.engine.parallel import ahead
 
 from .batches import ArrayDataset
-from .decode import checksum, decode
+from .decode import decode
 from .inventory import Inventory, take_stock
 from .listing import SPLITS, Listing
 
@@ -78,7 +78,7 @@ def open_cache(listing: Listing, size: tuple, place: Path) -> tuple[dict, Invent
         if {len(items)} != {*map(len, table.values()), *map(len, arrays)}:
             raise ValueError("its parts differ in length")
         for row in range(0, len(items), -(-images.nbytes // CHECKED)):
-            if checksum(*(array[row] for array in arrays)) != table["checksum"][row]:
+            if zlib.crc32(b"".join(array[row] for array in arrays)) != table["checksum"][row]:
                 raise ValueError(f"{items[row].image} has changed")
     except (OSError, ValueError, LookupError, TypeError) as error:
         print(f"The cache {place.name} is damaged ({error}): decoding again.")

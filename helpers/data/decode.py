@@ -106,8 +106,4 @@ def decode(listing: Listing, size: tuple[int, int], item: Item) -> Decoded:
             arrays.append(listing.read_mask(f"{listing.root}/{reading}", size, full))
     except Exception as error:  # whatever a decoder raises: the file is bad
         return Decoded(fault=LeftOut(reading, explain(f"{listing.root}/{reading}", error)))
-    return Decoded(arrays, phash(image), notes, checksum=checksum(*arrays))
-
-
-def checksum(pixels: np.ndarray, mask: np.ndarray | bytes = b"") -> int:
-    return zlib.crc32(mask, zlib.crc32(pixels))
+    return Decoded(arrays, phash(image), notes, checksum=zlib.crc32(b"".join(arrays)))

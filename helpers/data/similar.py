@@ -19,9 +19,8 @@ def phash(image: Image.Image) -> int:
     As the ImageHash library's phash: which of the lowest 8×8 frequencies of 32×32 grey pixels are above
     their median. Reducing first makes the resizing cheap.
     """
-    small = (
-        image.reduce(max(1, min(image.size) // 32)).convert("L").resize((32, 32), Image.Resampling.LANCZOS)
-    )
+    reduced = image.reduce(max(1, min(image.size) // 32)).convert("L")
+    small = reduced.resize((32, 32), Image.Resampling.LANCZOS)
     low = dctn(np.asarray(small, dtype=np.float64))[:8, :8]
     return int(np.packbits(low > np.median(low)).view(">u8")[0])
 

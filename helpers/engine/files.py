@@ -43,9 +43,8 @@ def made_beside(place: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        raise DataError(
-            f"{place.parent}: the disk is full; make room there or choose another root."
-        ) from error
+        remedy = "make room there or choose another root"
+        raise DataError(f"{place.parent}: the disk is full; {remedy}.") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -1,5 +1,7 @@
 """All cores, on every system, inside notebooks, and in scripts without a main guard."""
 
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
@@ -7,6 +9,7 @@ from itertools import islice
 from multiprocessing import parent_process
 
 from joblib import Parallel, cpu_count, delayed
+from psutil import Process
 
 CHUNK = 4  # jobs handed to a process at once
 
@@ -28,12 +31,13 @@ def ahead(work: Callable, jobs: Iterable, threads: int = 1) -> Iterator:
 def mapped(work: Callable[[list], list], jobs: list) -> Iterator:
     """Results of ``work`` on chunks of jobs, in order, by one process a core: for work that holds the lock.
 
-    The processes of a killed parent end once they have waited for five seconds. A process that was itself
-    started by another works in threads: a forked one would wait for its parent's processes for ever.
+    The processes end when they have waited for five seconds. A process that was itself started by another
+    works in threads: a forked one would wait for its parent's processes for ever.
     """
     chunks, done = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)], 0
-    for backend in ["threading"] if parent_process() else ["loky", "threading"]:
-        pool = Parallel(cpu_count(), backend=backend, return_as="generator", idle_worker_timeout=5)
+    processes = {"idle_worker_timeout": 5, "initializer": end_with, "initargs": (os.getpid(),)}
+    for backend, how in [("loky", processes), ("threading", {})][bool(parent_process()) :]:
+        pool = Parallel(cpu_count(), backend=backend, return_as="generator", **how)
         try:
             for results in pool(delayed(work)(chunk) for chunk in chunks[done:]):
                 done += 1
@@ -41,3 +45,8 @@ def mapped(work: Callable[[list], list], jobs: list) -> Iterator:
             return
         except BrokenExecutor:
             continue  # the system killed a process: go on with threads
+
+
+def end_with(parent: int) -> None:
+    """Let this process end when its ``parent`` does, however that ends."""
+    threading.Thread(target=lambda: (Process(parent).wait(), os._exit(1)), daemon=True).start()

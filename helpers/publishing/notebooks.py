@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import re
-import threading
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -16,6 +15,7 @@ from joblib import cpu_count
 from tqdm import tqdm
 
 from helpers import ROOT
+from helpers.engine.parallel import end_with
 from helpers.results import RUNNING
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
@@ -69,8 +69,7 @@ def execute_all(parameters, folder):
 
 def begin_lane(lock):
     """Let a process that runs one notebook beside another share the terminal, and end with its parent."""
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # if that is killed
+    end_with(multiprocessing.parent_process().pid)
     tqdm.set_lock(lock)
 
 
@@ -101,9 +100,8 @@ def execute(source, folder, parameters, threads=None, awaited=False):
         with FileLock(executed.with_suffix(RUNNING)) if awaited else nullcontext():
             papermill.execute_notebook(source, executed, parameters, **options)
     except papermill.PapermillExecutionError as error:
-        raise NotebookFailed(
-            f"{executed}: cell {error.exec_count} stopped with {error.ename}: {error.evalue}"
-        ) from None
+        where = f"{executed}: cell {error.exec_count}"
+        raise NotebookFailed(f"{where} stopped with {error.ename}: {error.evalue}") from None
     finally:
         del os.environ["COURSEWORK_HEADLESS"]
         executed.with_suffix(RUNNING).unlink(missing_ok=True)

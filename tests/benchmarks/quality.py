@@ -191,8 +191,10 @@ def contest(work, folder, seed, seconds):
         yield f"plain loop, {work.networks[0]}", epochs, budget, scores, data.test
 
         for network, share in [*((name, 1.0) for name in work.networks), (work.networks[0], 0.4)]:
-            rows = trained(kind(data, replace(best, epochs=2)), network, data)[1]
-            each = min(row["seconds"] for row in rows)  # the first epoch is slower than those to come
+            trial = replace(best, epochs=4, coarse=best.coarse and 0.5)
+            rows = trained(kind(data, trial), network, data)[1]
+            _, small, *full = [row["seconds"] for row in rows]  # the first epoch is slower than those to come
+            each = best.coarse * small + (1 - best.coarse) * min(full)
             epochs = max(1, int((share * budget - decoding) / each))
             task, began = kind(data, replace(best, epochs=epochs)), time.perf_counter() - decoding
             net, _ = trained(task, network, data)

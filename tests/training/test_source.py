@@ -56,6 +56,11 @@ task.loss = loss
 torch.manual_seed(0)
 print(train(Mine(), task, data, log=print, folder=sys.argv[1]))
 """
+UNET = """
+from tests.training.tiny import rows_of
+print("U-Net")
+rows_of(sys.argv[1], epochs=1, log=print)
+"""
 EDITS = {  # what is edited, and what the line must name
     "a function that the network calls": (
         ("return torch.relu(x)", "return torch.nn.functional.gelu(x)"),
@@ -91,36 +96,8 @@ def check(first, again, others, edits):
 VERSIONS = [MINE + TRAIN, edited(MINE + TRAIN, *SAME), *(edited(MINE + TRAIN, e) for e, _ in EDITS.values())]
 
 
-def test_edits_of_network_or_loss_between_two_runs_of_a_script_start_it_anew_and_are_named(tmp_path):
-    printed, others = [], [change for change, _ in list(EDITS.values())[1:3]]
-    for text in (*VERSIONS[:2], edited(VERSIONS[0], *others)):
-        (tmp_path / "mine.py").write_text(text)
-        done = subprocess.run(
-            [sys.executable, str(tmp_path / "mine.py"), str(tmp_path / "runs")],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        printed.append(done.stdout.splitlines())
-    for edit in list(EDITS)[1:3]:  # both at once: a start of Python takes seconds
-        check(*printed[:2], printed[2:], [edit])
-
-
-def test_edits_of_network_or_loss_in_the_cells_of_a_notebook_start_it_anew_and_are_named(tmp_path):
-    cells = [f"import sys; sys.argv = ['', {str(tmp_path / 'runs')!r}]"]
-    for text in VERSIONS:  # the class in one cell, the training in another, one kernel for all
-        cells += text.split("\nimport sys\n")
-    notebook = new_notebook(cells=[new_code_cell(source) for source in cells])
-    ran = NotebookClient(notebook, kernel_name="python3").execute().cells[2::2]
-    printed = [
-        "".join(output.text for output in cell.outputs if output.get("name") == "stdout").splitlines()
-        for cell in ran
-    ]
-    check(printed[0], printed[1], printed[2:], EDITS)
-
-
-def test_an_edited_augmentation_or_helper_file_is_another_run(tmp_path):
-    copy = tmp_path / "copy"
+def test_edits_of_a_script_and_of_helper_files_between_two_runs_start_it_anew_and_are_named(tmp_path):
+    copy, printed = tmp_path / "copy", []
     copy.mkdir()
     for name in ("helpers", "tests", "pyproject.toml"):
         (copy / name).symlink_to(ROOT / name)
@@ -139,31 +116,45 @@ def test_an_edited_augmentation_or_helper_file_is_another_run(tmp_path):
                         (at / child.name).symlink_to(child)
                 else:
                     at.write_text(target.read_text())
-        text = at.read_text()
-        assert text.count(change[0]) == 1
-        at.write_text(text.replace(*change))
+        at.write_text(edited(at.read_text(), change))
 
-    def run():
-        code = "from tests.training.tiny import rows_of; rows_of('runs', epochs=1, log=print)"
+    def run(text):
+        (tmp_path / "mine.py").write_text(text + UNET)
+        command = [sys.executable, str(tmp_path / "mine.py"), str(tmp_path / "runs")]
         environment = {**os.environ, "PYTHONPATH": str(copy)}
-        command = [sys.executable, "-c", code]
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        mine, unet = done.stdout.split("U-Net\n")
+        printed.append(mine.splitlines())
+        return unet
 
-    run()
+    run(VERSIONS[0])
     edit("helpers/losses.py", '"""Mean cross-entropy of', '"""The mean cross-entropy of')
-    assert "finished before" in run()
+    assert "1 of 1 epochs were finished before" in run(VERSIONS[1])
     edit("helpers/augment.py", "images.clamp(0, 1), target", "images.clamp(0, 0.9), target")
     edit("helpers/models/unet.py", "nn.ReLU(inplace=True)", "nn.GELU()")
-    edit(
-        "helpers/losses.py",
-        "return F.cross_entropy(logits, target.long(),",
-        "return 2 * F.cross_entropy(logits, target.long(),",
-    )
-    (said,) = (line for line in run().splitlines() if line.startswith("starts anew"))
+    once = "return F.cross_entropy(logits, target.long(),"
+    edit("helpers/losses.py", once, once.replace("return", "return 2 *"))
+    edits = list(EDITS)[1:3]  # all at once: a start of Python takes seconds
+    last = run(edited(VERSIONS[0], *(EDITS[edit][0] for edit in edits)))
+    for name in edits:
+        check(*printed[:2], printed[2:], [name])
+    (said,) = (line for line in last.splitlines() if line.startswith("starts anew"))
     for name in ("augment.augment", "models.unet.double_conv", "losses.class_cross_entropy"):
         assert f"helpers.{name}" in said
+
+
+def test_edits_of_network_or_loss_in_the_cells_of_a_notebook_start_it_anew_and_are_named(tmp_path):
+    cells = [f"import sys; sys.argv = ['', {str(tmp_path / 'runs')!r}]"]
+    for text in VERSIONS:  # the class in one cell, the training in another, one kernel for all
+        cells += text.split("\nimport sys\n")
+    notebook = new_notebook(cells=[new_code_cell(source) for source in cells])
+    ran = NotebookClient(notebook, kernel_name="python3").execute().cells[2::2]
+    printed = [
+        "".join(output.text for output in cell.outputs if output.get("name") == "stdout").splitlines()
+        for cell in ran
+    ]
+    check(printed[0], printed[1], printed[2:], EDITS)
 
 
 def test_other_networks_losses_and_tasks_are_no_part_of_a_run():

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers.augment import augment, draw_views
+from helpers.augment import augment, draw_views, halved
 from helpers.engine.checkpoint import CheckpointError
 from helpers.engine.optimizer import learning_rate
 from helpers.presets import PRESETS, Settings, preset
@@ -140,6 +140,30 @@ def test_augmentation_moves_mask_and_picture_alike_and_invents_no_class():
     for picture, ids in zip(moved[:, 0], target, strict=True):
         levels = torch.stack([picture[ids == c].median() for c in ids.unique()])
         assert (picture[..., None] - levels).abs().min(-1).values.mean() < 0.02
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_coarse_epochs_come_first_and_see_pictures_of_half_the_size(name):
+    sizes = []
+    model, task, data = make(name, "resnet18" if name == "classification" else "unet", epochs=3, coarse=0.6)
+    first = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+    first.register_forward_hook(
+        lambda _, x, out: sizes.append(tuple(x[0].shape[2:])) if model.training else None
+    )
+    train(model, task, data)
+    epoch = len(sizes) // 3
+    assert sizes == [(16, 16)] * epoch + [(32, 32)] * 2 * epoch
+
+
+def test_half_the_size_is_the_mean_of_four_pixels_and_one_of_their_classes():
+    images, mask = torch.rand(2, 3, 5, 8), torch.randint(0, 9, (2, 5, 8))
+    small, target = halved(images, mask)
+    assert small.shape == (2, 3, 3, 4) and target.shape == (2, 3, 4)
+    torch.testing.assert_close(small[0, 1, 1, 2], images[0, 1, 2:4, 4:6].mean())
+    torch.testing.assert_close(small[1, 0, 2, 0], images[1, 0, 4, :2].mean())  # a row less at the odd edge
+    assert torch.equal(target, mask[:, ::2, ::2])
+    labels = torch.tensor([3, 1])
+    assert halved(images, labels)[1] is labels
 
 
 def test_no_augmentation_changes_nothing():
