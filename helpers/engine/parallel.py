@@ -35,8 +35,8 @@ def mapped(work: Callable[[list], list], jobs: list) -> Iterator:
     works in threads: a forked one would wait for its parent's processes for ever.
     """
     chunks, done = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)], 0
-    processes = {"idle_worker_timeout": 5, "initializer": end_with, "initargs": (os.getpid(),)}
-    for backend, how in [("loky", processes), ("threading", {})][bool(parent_process()) :]:
+    processes = "loky", {"idle_worker_timeout": 5, "initializer": end_with, "initargs": (os.getpid(),)}
+    for backend, how in [*[processes] * (not parent_process()), ("threading", {})]:
         pool = Parallel(cpu_count(), backend=backend, return_as="generator", **how)
         try:
             for results in pool(delayed(work)(chunk) for chunk in chunks[done:]):
