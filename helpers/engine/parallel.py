@@ -1,7 +1,8 @@
 """All cores, on every system, inside notebooks, and in scripts without a main guard."""
 
 import os
-import threading
+import time
+from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
@@ -9,7 +10,6 @@ from itertools import islice
 from multiprocessing import parent_process
 
 from joblib import Parallel, cpu_count, delayed
-from psutil import Process
 
 CHUNK = 4  # jobs handed to a process at once
 
@@ -31,11 +31,11 @@ def ahead(work: Callable, jobs: Iterable, threads: int = 1) -> Iterator:
 def mapped(work: Callable[[list], list], jobs: list) -> Iterator:
     """Results of ``work`` on chunks of jobs, in order, by one process a core: for work that holds the lock.
 
-    The processes end when they have waited for five seconds. A process that was itself started by another
-    works in threads: a forked one would wait for its parent's processes for ever.
+    A process that was itself started by another works in threads: a forked one would wait for ever.
     """
     chunks, done = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)], 0
-    processes = "loky", {"idle_worker_timeout": 5, "initializer": end_with, "initargs": (os.getpid(),)}
+    watch = {"initargs": (end_with, (os.getpid(),))}  # a thread of each process
+    processes = "loky", watch | {"idle_worker_timeout": 5, "initializer": start_new_thread}
     for backend, how in [*[processes] * (not parent_process()), ("threading", {})]:
         pool = Parallel(cpu_count(), backend=backend, return_as="generator", **how)
         try:
@@ -48,5 +48,7 @@ def mapped(work: Callable[[list], list], jobs: list) -> Iterator:
 
 
 def end_with(parent: int) -> None:
-    """Let this process end when its ``parent`` does, however that ends."""
-    threading.Thread(target=lambda: (Process(parent).wait(), os._exit(1)), daemon=True).start()
+    """End this process soon after its ``parent``, which may be killed; on POSIX systems."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import re
+from _thread import start_new_thread
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -15,7 +16,6 @@ from joblib import cpu_count
 from tqdm import tqdm
 
 from helpers import ROOT
-from helpers.engine.parallel import end_with
 from helpers.results import RUNNING
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
@@ -69,7 +69,7 @@ def execute_all(parameters, folder):
 
 def begin_lane(lock):
     """Let a process that runs one notebook beside another share the terminal, and end with its parent."""
-    end_with(multiprocessing.parent_process().pid)
+    start_new_thread(lambda: (multiprocessing.parent_process().join(), os._exit(1)), ())  # if that is killed
     tqdm.set_lock(lock)
 
 
