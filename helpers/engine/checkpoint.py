@@ -1,5 +1,6 @@
 """One training's states on disk, each a file that appears in one step, and their copies on a Drive."""
 
+import contextlib
 import hashlib
 import json
 import pickle
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from filelock import FileLock
 
-from helpers.engine.files import written_beside
+from helpers.engine.files import acquire, written_beside
 
 CODE = "code of "
 
@@ -51,14 +53,24 @@ class Checkpoints:
             raise ValueError(f"{folder} is a file: give a folder to keep runs in")
         self.run, self.metric, self.log, name = run, metric, log, f"{network}-{digest(run)}"
         self.folder, self.mirror = folder and Path(folder) / name, mirror and Path(mirror) / name
+        # One for the whole process: a cell that was interrupted may still hold it when it runs again.
+        self.lock = FileLock(Path(folder or "", name, ".lock"), is_singleton=True, thread_local=False)
 
-    def clear_up(self):
-        """Remove what a killed process left half-written; fetch from the mirror what is not here."""
+    def begin(self):
+        """Wait for another process that trains this run, and keep others out until ``end``; remove what a
+        killed one left half-written; fetch from the mirror what is not here."""
         if self.folder is not None:
+            with contextlib.suppress(OSError):  # no lock, then: ``save`` says where nothing can be written
+                self.folder.mkdir(parents=True, exist_ok=True)
+                acquire(self.lock, f"trains {self.folder}", self.log)
             for torn in self.folder.glob("*.part"):
                 torn.unlink()
             if self.mirror and not (self.folder / "last.pt").exists():
                 self._fetch()
+
+    def end(self):
+        """Let other processes train this run; nothing in a process that has not begun it."""
+        self.lock.release()
 
     def load(self, **parts):
         """Load the last state, if there is one, into model, optimizer and scaler; its history, or []."""

@@ -20,15 +20,21 @@ def locked(place: Path) -> Iterator[None]:
     lock = FileLock(place.with_name(place.name + ".lock"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        held = lock.acquire(timeout=0.2)
-    except Timeout:
-        print(f"Waiting for another process that prepares {place.name} …")
-        held = lock.acquire()
+        held = acquire(lock, f"prepares {place.name}")
     except OSError as error:
         why = f"{place.parent} cannot be written ({error.strerror})"
         raise DataError(f"{why}: choose another root.") from error
     with held:
         yield
+
+
+def acquire(lock: FileLock, doing: str, say=print):
+    """Hold a lock, as soon as another process lets it go, which is told to be ``doing`` something."""
+    try:
+        return lock.acquire(timeout=0.2)
+    except Timeout:
+        say(f"Waiting for another process that {doing} …")
+        return lock.acquire()
 
 
 @contextlib.contextmanager

@@ -38,6 +38,13 @@ class Run:
         self.folder = self.saved.folder
 
     def __enter__(self):
+        try:
+            return self._start()
+        except BaseException:
+            self.saved.end()
+            raise
+
+    def _start(self):
         engine, model, task = self.engine, self.model, self.task
         self.layout = layout(model)
         model.to(engine.device, memory_format=self.layout)
@@ -45,7 +52,7 @@ class Run:
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
         optimizer = make_optimizer(model, task.settings)
         if engine.is_main_process:
-            self.saved.clear_up()
+            self.saved.begin()
         engine.wait_for_everyone()
         self.history = self.saved.load(model=model, optimizer=optimizer, scaler=engine.scaler)
         reached = gather_object([len(self.history)])
@@ -73,6 +80,7 @@ class Run:
 
     def __exit__(self, kind, error, traceback):
         self.engine.free_memory()
+        self.saved.end()
         if kind is KeyboardInterrupt:
             again = f"saved in {self.folder}; running this again goes on after them"
             kept = again if self.folder else "unsaved"

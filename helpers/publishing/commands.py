@@ -104,7 +104,7 @@ def main(arguments=None):
     except (DataError, RuntimeError, OSError, FloatingPointError) as error:
         sys.exit(f"{options.command}: {error}")
     except ValueError as error:  # of what was asked for
-        parser.error(str(error))
+        parser.exit(2, f"{options.command}: {error}\n")
 
 
 def run(options):
@@ -169,14 +169,14 @@ def train(options):
     if model not in kind.networks:  # said before the data are prepared, which may take long
         raise ValueError(f"no network {model!r} for {kind.name}: choose one of {', '.join(kind.networks)}")
     engine = accelerator(options.precision)
-    engine.print(settings)
+    out = options.out or ROOT / "reports" / options.preset / "runs"
+    engine.print(f"{model}, {settings}, into {out}")
     # One process of each machine prepares the data, the others find it done and say nothing.
     silent = nullcontext() if engine.is_main_process else redirect_stdout(None)
     with engine.local_main_process_first(), silent:
         data = prepare_or_draw(kind.data_set, source=options.data or chosen.source, size=settings.size)
     task = kind(data, settings)
     net = build(task, model)
-    out = options.out or ROOT / "reports" / options.preset / "runs"
     for _ in fit(net, task, data, folder=out, mirror=options.mirror):
         pass
     scores = evaluate(net, task, data.test)

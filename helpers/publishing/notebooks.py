@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import re
 from _thread import start_new_thread
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -60,6 +60,9 @@ def execute_all(parameters, folder):
         try:
             for source in sources:
                 yield source, jobs[source].result()
+        except BrokenExecutor:
+            why = "the process of a notebook was ended from outside, perhaps for want of memory"
+            raise RuntimeError(f"{source.stem} is not done: {why}; the same command carries on") from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for lane in multiprocessing.active_children():  # an interrupt may have reached this process alone

@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 
 from helpers.colour import to_float
@@ -27,7 +28,7 @@ def result(folder):
     lines = [line.split(",") for line in (run / "history.csv").read_text().splitlines()]
     keep = [i for i, name in enumerate(lines[0]) if name not in TIMINGS]
     states = {name: read_checkpoint(run / f"{name}.pt")["model"] for name in ("best", "last")}
-    return [[line[i] for i in keep] for line in lines], states, sorted(p.name for p in run.iterdir())
+    return [[line[i] for i in keep] for line in lines], states, sorted(p.name for p in run.glob("[!.]*"))
 
 
 def assert_same(folder, other):
@@ -36,6 +37,30 @@ def assert_same(folder, other):
     for kind, weights in states.items():
         assert weights.keys() == states2[kind].keys()
         assert all(torch.equal(value, states2[kind][name]) for name, value in weights.items())
+
+
+def test_a_second_process_waits_for_the_first_and_loads_what_it_has_trained(tmp_path):
+    model, task, data = make()
+    first = fit(model, task, data, folder=tmp_path, log=quiet)
+    rows = [next(first)]
+    command = [sys.executable, "-m", "tests.training.tiny", "second", tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert "Waiting for another process that trains" in other.stdout.readline()
+        rows += first
+        *said, last = other.stdout.read().splitlines()
+    assert any("4 of 4 epochs were finished before" in line for line in said)
+    assert json.loads(last) == [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
+
+
+def test_a_run_given_up_or_refused_lets_others_go_on(tmp_path):
+    rows_of(tmp_path, stop=1)
+    (last,) = tmp_path.glob("*/last.pt")
+    whole = last.read_bytes()
+    last.write_bytes(whole[:100])
+    with pytest.raises(CheckpointError):
+        rows_of(tmp_path)
+    with FileLock(last.with_name(".lock"), timeout=0):  # of its own, as another process's is
+        pass
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
