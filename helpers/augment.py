@@ -45,6 +45,6 @@ def augment(images, target, strength, views):
 
 
 def halved(images, target):
-    """Pictures (N, C, H, W) of half the size, rounded up, and masks (N, H, W) or another target alike."""
+    """Pictures (N, C, H, W), and masks (N, H, W), of half the size, rounded up; another target as it is."""
     target = target[:, ::2, ::2] if target.ndim == 3 else target
     return F.avg_pool2d(images, 2, ceil_mode=True), target

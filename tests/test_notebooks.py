@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +201,26 @@ def test_an_interrupt_of_a_run_ends_the_notebooks_beside_each_other_and_their_ke
     run.send_signal(signal.SIGINT)  # to it alone
     assert "KeyboardInterrupt" in run.communicate(timeout=600)[1] and run.returncode
     while any(map(alive, map(int, (pid.read_text() for pid in pids)))):  # else the suite would not end
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for a process's parent in /proc")
+def test_a_notebook_whose_process_is_killed_is_named_with_what_to_do(tmp_path):
+    cell = f"import os, time; open({str(tmp_path / 'pid')!r}, 'x').write(str(os.getpid())); time.sleep(3600)"
+    source = small(tmp_path / "1_x.ipynb", cell)
+
+    def kill():
+        while not ((tmp_path / "pid").exists() and (pid := (tmp_path / "pid").read_text())):
+            time.sleep(0.05)
+        lane = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        os.kill(int(lane), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(RuntimeError, match=r"1_x is not done: .* the same command carries on"):
+        list(notebooks.execute_all({source: {}}, tmp_path / "out"))
+    killer.join()
+    while alive((tmp_path / "pid").read_text()):  # else the suite would not end
         time.sleep(0.05)
 
 

@@ -53,6 +53,7 @@ def test_the_command_line_says_the_same_and_writes_nothing(name, tmp_path, capsy
         main(["train", "segmentation", "--preset", "smoke", "--out", str(out), option])
     shown = capsys.readouterr()
     assert stop.value.code == 2 and message in shown.err and "Traceback" not in shown.err
+    assert shown.err.startswith("train: "), "how it is called is no matter"
     assert shown.out == "" and not out.exists()
 
 

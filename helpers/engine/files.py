@@ -29,7 +29,7 @@ def locked(place: Path) -> Iterator[None]:
 
 
 def acquire(lock: FileLock, doing: str, say=print):
-    """Hold a lock, as soon as another process lets it go, which is told to be ``doing`` something."""
+    """Hold a lock, when no other process does any more; of one that does, ``say`` what it is ``doing``."""
     try:
         return lock.acquire(timeout=0.2)
     except Timeout:

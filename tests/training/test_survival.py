@@ -57,10 +57,10 @@ def test_a_run_given_up_or_refused_lets_others_go_on(tmp_path):
     (last,) = tmp_path.glob("*/last.pt")
     whole = last.read_bytes()
     last.write_bytes(whole[:100])
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError) as kept:  # as a notebook keeps the last error, with all it refers to
         rows_of(tmp_path)
     with FileLock(last.with_name(".lock"), timeout=0):  # of its own, as another process's is
-        pass
+        assert "damaged" in str(kept.value)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
