@@ -5,13 +5,20 @@ at 1e-3, no augmentation. It trains its epochs, or ``--seconds``; then our ``bes
 as that took, and for two fifths of them, with decoding and everything else counted. Both are measured on
 the same test pictures, which decide nothing. DIR holds ``camvid``, ``birds``, ``scenes``, ``landscapes`` in
 the layouts that data/README.md describes (of camvid dataA is trained on, dataB measured).
+
+``--count`` only finds out how many epochs these are, in a few minutes on quiet cores; ``--epochs`` then
+trains as many, all seeds at once, wherever it is called: in fp32 an epoch on a GPU teaches the same.
 """
 
 import argparse
+import multiprocessing
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -28,7 +35,7 @@ sys.path.insert(0, str(PROJECT))
 from helpers.colour import rgb_to_grey, to_float  # noqa: E402
 from helpers.data import prepare, streets  # noqa: E402
 from helpers.data.batches import ArrayDataset  # noqa: E402
-from helpers.engine.device import describe_device  # noqa: E402
+from helpers.engine.device import accelerator, describe_device  # noqa: E402
 from helpers.metrics import bootstrap, colour_scores, mean_iou_of, per_image_confusion  # noqa: E402
 from helpers.models import FCN  # noqa: E402
 from helpers.presets import preset  # noqa: E402
@@ -62,14 +69,15 @@ class Photos(Dataset):
 
 def plain_loop(net, photos, loss_of, epochs, batch, seconds):
     """Train for ``epochs`` or, if given, until one more would end after ``seconds``; how many it were."""
+    device = accelerator().device
+    net.to(device).train()
     loader, optimizer = DataLoader(photos, batch, shuffle=True), torch.optim.Adam(net.parameters(), lr=1e-3)
     began, done = time.perf_counter(), 0
-    net.train()
     while done < epochs:
         total = 0
         for images, target in loader:
             optimizer.zero_grad()
-            loss = loss_of(net(images), target)
+            loss = loss_of(net(images.to(device)), target.to(device))
             loss.backward()
             optimizer.step()
             total += loss.item()
@@ -86,7 +94,8 @@ def plain_answers(net, task, test):
     images = to_float(test[np.arange(len(test))][0])
     inputs = rgb_to_grey(images) if task.name == "colorization" else images
     net.eval()
-    return torch.cat([task.predict(net(x), x) for x in inputs.split(16)])
+    batches = inputs.to(accelerator().device).split(16)
+    return torch.cat([task.predict(net(x), x).cpu() for x in batches])
 
 
 # --- the works --------------------------------------------------------------------------------------------
@@ -167,9 +176,12 @@ WORKS = {
 }
 
 
-def contest(work, folder, seed, seconds):
-    """(contestant, epochs, seconds, scores of the test pictures, test part) of each, for one seed."""
-    folder, kind = folder / work.folder, TASKS[work.task]
+def contest(work, folder, seconds, count, planned, seed):
+    """(contestant, epochs, seconds, scores of the test pictures, test part) of each, for one seed.
+
+    ``planned`` has the epochs of each, or is empty; with ``count`` there are no scores.
+    """
+    folder, kind, planned = folder / work.folder, TASKS[work.task], iter(planned)
     with tempfile.TemporaryDirectory() as cache:
         began = time.perf_counter()
         data = work.read(folder, work.size, cache)
@@ -185,24 +197,34 @@ def contest(work, folder, seed, seconds):
         pictures = Photos(paths, [None] * len(paths) if targets is None else targets, work.size)
         net, began = build(usual, work.networks[0]), time.perf_counter()
         torch.manual_seed(seed)
-        epochs = plain_loop(net, pictures, work.loss, work.epochs, work.batch, seconds)
+        wanted = next(planned, work.epochs)
+        epochs = plain_loop(
+            net, pictures, work.loss, min(wanted, 2) if count else wanted, work.batch, seconds
+        )
         budget = time.perf_counter() - began
-        scores = work.measure(plain_answers(net, usual, data.test), data.test)
+        if count and not seconds:
+            epochs, budget = wanted, budget * wanted / epochs
+        scores = {} if count else work.measure(plain_answers(net, usual, data.test), data.test)
         yield f"plain loop, {work.networks[0]}", epochs, budget, scores, data.test
 
         for network, share in [*((name, 1.0) for name in work.networks), (work.networks[0], 0.4)]:
-            trial = replace(best, epochs=4, coarse=best.coarse and 0.5)
-            rows = trained(kind(data, trial), network, data)[1]
-            _, small, *full = [row["seconds"] for row in rows]  # the first epoch is slower than those to come
-            each = best.coarse * small + (1 - best.coarse) * min(full)
-            epochs = max(1, int((share * budget - decoding) / each))
+            epochs = next(planned, None)
+            if epochs is None:
+                trial = replace(best, epochs=4, coarse=best.coarse and 0.5)
+                rows = trained(kind(data, trial), network, data)[1]
+                _, small, *full = [row["seconds"] for row in rows]  # the first epoch is slower
+                each = best.coarse * small + (1 - best.coarse) * min(full)
+                epochs = max(1, int((share * budget - decoding) / each))
+            name = f"`best`, {network}, {share:.0%} of that time"
+            if count:
+                yield name, epochs, decoding + epochs * each, {}, data.test
+                continue
             task, began = kind(data, replace(best, epochs=epochs)), time.perf_counter() - decoding
             net, _ = trained(task, network, data)
             spent = time.perf_counter() - began
             for reading, task.rarity in (READINGS if work.loss is l1 else {"": 0.0}).items():
                 answers = predict(net, task, data.test)
-                name = f"`best`, {network}{reading}, {share:.0%} of that time"
-                yield name, epochs, spent, work.measure(answers, data.test), data.test
+                yield name + reading, epochs, spent, work.measure(answers, data.test), data.test
 
 
 READINGS = {", faithful": 0.0, ", vivid": 0.6}  # how much rare colours are raised
@@ -226,21 +248,23 @@ def interval(values, test):
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]", f"{min(each):.3f} … {max(each):.3f}"
 
 
-def table(name, work, folder, seeds, seconds):
+def table(name, work, seeds, planned, contests):
     found = {}
-    for seed in range(seeds):
-        for contestant, epochs, spent, scores, part in contest(work, folder, seed, seconds):
-            test = part
-            one = found.setdefault(contestant, {"epochs": [], "seconds": [], "scores": {}})
-            one["epochs"].append(epochs)
-            one["seconds"].append(spent)
-            for score, values in scores.items():
-                one["scores"].setdefault(score, []).append(values)
-            of = mean_iou_of if work.measure is confusion else np.asarray
-            told = {kind: round(float(of(values.mean(0))), 3) for kind, values in scores.items()}
-            print(
-                f"{name}, seed {seed}: {contestant}, {epochs} epochs, {spent:.0f} s, {told}", file=sys.stderr
-            )
+    # Epochs that are given need no quiet machine: then all seeds train at once.
+    pool = ProcessPoolExecutor(seeds, multiprocessing.get_context("spawn")) if planned else nullcontext()
+    with pool:
+        for seed, contestants in enumerate((pool.map if planned else map)(contests, range(seeds))):
+            for contestant, epochs, spent, scores, part in contestants:
+                test = part
+                one = found.setdefault(contestant, {"epochs": [], "seconds": [], "scores": {}})
+                one["epochs"].append(epochs)
+                one["seconds"].append(spent)
+                for score, values in scores.items():
+                    one["scores"].setdefault(score, []).append(values)
+                of = mean_iou_of if work.measure is confusion else np.asarray
+                told = {kind: round(float(of(values.mean(0))), 3) for kind, values in scores.items()}
+                said = f"{contestant}, {epochs} epochs, {spent:.0f} s, {told or ''}"
+                print(f"{name}, seed {seed}: {said}", file=sys.stderr)
     units = len(np.unique(test.groups))
     print(f"\n{name}: {len(test)} test pictures in {units} {test.unit}, {seeds} seed{'s' * (seeds > 1)}\n")
     kinds = list(scores)
@@ -261,6 +285,14 @@ def table(name, work, folder, seeds, seconds):
             print(f"{kind}, {first} − {other}: {gain:+.3f} [{low:+.3f}, {high:+.3f}]")
 
 
+def in_fp32(*arguments):
+    """A contest in full, wherever it is, as precise as on a CPU."""
+    accelerator("no")
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    return list(contest(*arguments))
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -271,10 +303,18 @@ def main():
     parser.add_argument(
         "--seconds", type=float, help="wall time of every contestant; default: the plain loop's"
     )
+    parser.add_argument("--count", action="store_true", help="only say how many epochs everyone gets")
+    parser.add_argument("--epochs", type=int, nargs="+", metavar="N", help="of each, in the table's order")
     chosen = parser.parse_args()
+    rows = [len(WORKS[name].networks) + 2 for name in chosen.only]  # one network twice, and the plain loop
+    if chosen.epochs and [len(chosen.epochs)] != rows:
+        parser.error("--epochs: give --only one work, and one number for each of its trainings")
+    accelerator("no" if chosen.epochs else None)
     print(f"{time.strftime('%Y-%m-%d')}, {describe_device()}, {torch.get_num_threads()} threads")
     for name in chosen.only:
-        table(name, WORKS[name], chosen.folder, chosen.seeds, chosen.seconds)
+        settings = chosen.folder, chosen.seconds, chosen.count, chosen.epochs or ()
+        contests = partial(in_fp32 if chosen.epochs else contest, WORKS[name], *settings)
+        table(name, WORKS[name], 1 if chosen.count else chosen.seeds, chosen.epochs, contests)
 
 
 if __name__ == "__main__":

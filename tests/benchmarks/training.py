@@ -6,8 +6,10 @@
 - bare: forward, backward and update on one batch that is there already, with the same network,
   precision and optimizer as ours: nothing can train faster than this.
 
-On a CUDA GPU the table is made at the report's sizes, with memory. The
-three take turns and the best round of each counts. Nothing else should compute on the machine meanwhile.
+The three take turns and the best round of each counts. Nothing else should compute on the machine meanwhile.
+
+On a CUDA GPU another table is made: one epoch of the presets ``report`` and ``best``, with as many pictures
+of that size as the real sets have (drawn ones, enlarged), and what the whole preset would take by that.
 """
 
 import argparse
@@ -16,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from copy import copy
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,13 +35,14 @@ sys.path[:0] = [str(PROJECT), str(Path(__file__).parent)]
 
 from data import DISTINCT, make_birds, make_streets  # noqa: E402, tests/benchmarks/data.py
 from helpers.colour import to_float  # noqa: E402
+from helpers.data import prepare_or_draw  # noqa: E402
 from helpers.data.batches import ArrayDataset  # noqa: E402
 from helpers.engine.device import accelerator, describe_device  # noqa: E402
 from helpers.engine.optimizer import make_optimizer  # noqa: E402
 from helpers.models import FCN, ResNet18, UNet  # noqa: E402
-from helpers.presets import Settings  # noqa: E402
-from helpers.tasks import Classification, Segmentation  # noqa: E402
-from helpers.training import fit  # noqa: E402
+from helpers.presets import Settings, preset  # noqa: E402
+from helpers.tasks import TASKS, Classification, Segmentation, build  # noqa: E402
+from helpers.training import evaluate, fit  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,12 @@ SMALL = (
     Case("U-Net 16, 128×96", lambda: UNet(3, 13, width=16), "streets", (96, 128), 8, 96),
     Case("U-Net 64, 128×96", lambda: UNet(3, 13, width=64), "streets", (96, 128), 4, 16),
 )
-REPORT = (
-    Case("ResNet-18, 224², batch 64", lambda: ResNet18(400), "birds", (224, 224), 64, 25_600),
-    Case("ResNet-18, 224², batch 256", lambda: ResNet18(400), "birds", (224, 224), 256, 51_200),
-    Case("U-Net 64, 256², batch 8", lambda: UNet(3, 13, width=64), "streets", (256, 256), 8, 1_600),
+COUNTS = {"birds": (58_388, 2_000), "streets": (4_000, 500), "landscapes": (3_455, 432)}  # train, valid
+FULL = (
+    ("classification", "resnet18"),
+    ("segmentation", "fcn"),
+    ("segmentation", "unet"),
+    ("colorization", "unet"),
 )
 
 
@@ -193,17 +200,12 @@ def measure(case, files, folder, rounds, ceiling):
         "ours": our_rounds(case, task, data),
         "bare": bare_rounds(case, task, data),
     }
-    memory = {}
     best = dict.fromkeys(ways, 0.0)
     for number in range(rounds + 1):
         for name, way in ways.items():
-            if torch.cuda.is_available():
-                torch.cuda.reset_peak_memory_stats()
             speed = next(way)
             if number:  # the first round warms up
                 best[name] = max(best[name], speed)
-            if torch.cuda.is_available():
-                memory[name] = torch.cuda.max_memory_allocated() / 2**30
     needs = gflop(case, task, data)
     cells = [case.name, *(f"{best[name]:.1f}" for name in ways)]
     cells += [
@@ -212,41 +214,92 @@ def measure(case, files, folder, rounds, ceiling):
         f"{needs:.2f}",
         f"{100 * best['ours'] * needs / ceiling:.0f} %",
     ]
-    if memory:
-        cells.append(f"{memory['ours']:.2f}")
     print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def enlarged(kind, size, counts, folder):
+    """Drawn pictures of a quarter of the size, enlarged, and repeated until they are as many as real ones."""
+    height, width = size
+    drawn = prepare_or_draw(kind, source="synthetic", size=(height // 4, width // 4))
+    classes = [f"species {i}" for i in range(400)] if kind == "birds" else drawn.classes
+    images, masks = np.asarray(drawn.train._all[0]), drawn.train._all[1]
+    path = folder / f"{kind}.u8"
+    with open(path, "wb") as file:
+        for i in range(sum(counts)):
+            file.write(images[i % len(images)].repeat(4, 0).repeat(4, 1))
+    images = np.memmap(path, np.uint8, "r", shape=(sum(counts), height, width, 3))
+    targets = np.arange(sum(counts)) % 400 if kind == "birds" else None
+    if kind == "streets":
+        targets = np.stack([mask.repeat(4, 0).repeat(4, 1) for mask in masks])
+        targets = targets[np.arange(sum(counts)) % len(masks)]
+    every = ArrayDataset(images, targets, [str(i) for i in range(sum(counts))])
+    rows = np.split(np.arange(sum(counts)), counts[:1])
+    train, valid = (ArrayDataset(*every._all, part) for part in rows)
+    return SimpleNamespace(classes=classes, train=train, valid=valid)
+
+
+def full_size(options, ceiling):
+    """A table of one epoch, and one of coarse pictures where the preset has them, of its networks."""
+    columns = ["preset", "network", "pictures", "images/s", "… coarse", "bare", "whole preset"]
+    columns += ["GiB", "GFLOP an image", "of the ceiling"]
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        found = {}
+        for (name, network), which in product(FULL, ("report", "best")):
+            if options.only not in name:
+                continue
+            chosen, kind = getattr(preset(which), name), TASKS[name].data_set
+            if kind not in found:
+                counts = [min(count, options.pictures) for count in COUNTS[kind]]
+                found[kind] = enlarged(kind, chosen.size, counts, Path(folder))
+            data, coarse = found[kind], bool(chosen.coarse)
+            task = TASKS[name](data, replace(chosen, epochs=1 + coarse, coarse=0.5 * coarse))
+            few = copy(task)
+            few.settings = replace(task.settings, limit=2 * chosen.batch_size)  # to warm up, both sizes
+            list(fit(build(task, network), few, data, log=lambda line: None))
+            torch.cuda.reset_peak_memory_stats()
+            *small, large = fit(build(task, network), task, data, log=lambda line: None)
+            memory = torch.cuda.max_memory_allocated() / 2**30
+            case = Case("", lambda task=task, network=network: build(task, network), kind, chosen.size, 0, 0)
+            case = replace(case, batch=chosen.batch_size, pictures=30 * chosen.batch_size)
+            rounds, needs = bare_rounds(case, task, data), gflop(case, task, data)
+            next(rounds)
+            early = int(chosen.coarse * chosen.epochs)
+            seconds = (chosen.epochs - early) * large["seconds"] + sum(
+                early * row["seconds"] for row in small
+            )
+            cells = [which, f"{name}, {network}", f"{len(data.train)}", f"{large['images_per_s']:.0f}"]
+            cells += [f"{small[0]['images_per_s']:.0f}" if small else "–", f"{next(rounds):.0f}"]
+            cells += [f"{chosen.epochs} epochs, {seconds / 60:.1f} min", f"{memory:.1f}", f"{needs:.1f}"]
+            cells += [f"{100 * large['images_per_s'] * needs / ceiling:.0f} %"]
+            print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def speeds(options):
     engine = accelerator(options.precision)
-    cuda = engine.device.type == "cuda"
     ceilings = {"no": matmul_ceiling(torch.float32, engine.device)}
     ceilings["bf16"] = matmul_ceiling(torch.bfloat16, engine.device)
     print(describe_device())
     print(f"matrix products: fp32 {ceilings['no']:.0f} GFLOP/s, bf16 {ceilings['bf16']:.0f} GFLOP/s")
     ceiling = ceilings.get(engine.mixed_precision, ceilings["bf16"])
+    if engine.device.type == "cuda":
+        full_size(options, ceiling)
+        return
     columns = ["network", "plain", "ours", "bare"]
     columns += ["ours ÷ plain", "ours against bare", "GFLOP an image", "of the ceiling"]
-    columns += ["GiB"] if cuda else []
-    if not cuda:
-        print("no CUDA GPU here: the report's sizes stay unmeasured")
+    print("no CUDA GPU here: the real sets' sizes stay unmeasured")
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         birds = sorted(make_birds(root, DISTINCT).glob("train/*/*.jpg"))
         streets = sorted((make_streets(root, 40) / "dataA" / "CameraRGB").glob("*.png"))
-        for case in REPORT if cuda else SMALL:
+        for case in SMALL:
             if options.only in case.name:
-                files = birds if case.kind == "birds" else streets
-                measure(case, files, root, options.rounds, ceiling)
+                measure(case, birds if case.kind == "birds" else streets, root, options.rounds, ceiling)
 
 
 def score(precision, seed):
     """Test score of one small training in that precision: printed as JSON, in a process of its own."""
-    from helpers.data import prepare_or_draw
-    from helpers.tasks import build
-    from helpers.training import evaluate
-
     accelerator(precision)
     data = prepare_or_draw("streets", source="synthetic", size=(48, 64))
     settings = replace(Settings((48, 64), 8, 6, 8, 3e-3, "linear"), limit=160, seed=seed)
@@ -280,6 +333,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, help="after one to warm up")
     parser.add_argument("--only", default="", metavar="TEXT", help="only networks with this in their name")
     parser.add_argument("--precision", choices=("no", "bf16", "fp16"), help="instead of the device's best")
+    parser.add_argument("--pictures", type=int, default=10**6, help="on a GPU, at most so many of each set")
     parser.add_argument("--agreement", action="store_true", help="only compare the scores of fp32 and bf16")
     parser.add_argument("--score", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
