@@ -246,7 +246,7 @@ def full_size(options, ceiling):
     with tempfile.TemporaryDirectory() as folder:
         found = {}
         for (name, network), which in product(FULL, ("report", "best")):
-            if options.only not in name:
+            if options.only not in f"{name}, {network}":
                 continue
             chosen, kind = getattr(preset(which), name), TASKS[name].data_set
             if kind not in found:
