@@ -9,6 +9,8 @@ import pytest
 
 # One thread for each of pytest's workers and what they start: threads that wait for each other's cores spin.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Where there is a GPU, too: it adds up in an order that varies, and many tests compare bits.
+os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 
 import torch
 

@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from helpers import colour
 from helpers.colour import to_float
@@ -18,6 +16,7 @@ from helpers.engine.run import Run
 from helpers.tasks import TASKS
 from helpers.training import step, train_epoch
 from tests.conftest import tiny_data
+from tests.training.pretended import CUDA, pretended_gpu
 from tests.training.tiny import SETTINGS, Watched, make, quiet
 
 
@@ -41,25 +40,6 @@ def test_a_training_step_never_waits_for_a_value():
         assert reads.count == 1, "the instrument is blind"
 
 
-class Crossings(TorchDispatchMode):
-    """Lists what goes from the CPU to a GPU or back."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        before, after = (
-            {leaf.device.type for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)}
-            for tree in ((args, kwargs), result)
-        )
-        if (before and after and before != after) or function is torch.ops.aten._local_scalar_dense.default:
-            self.found.append(str(function))
-        return result
-
-
-@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no cuda device")
 @pytest.mark.parametrize(
     ("name", "network", "loss"),
     [
@@ -70,20 +50,20 @@ class Crossings(TorchDispatchMode):
     ],
 )
 def test_after_its_first_batch_a_task_moves_nothing_between_cpu_and_gpu(name, network, loss):
-    """On a GPU that is only pretended: tensors without content, which know where they would be."""
     kind = {"classification": "birds", "segmentation": "streets", "colorization": "landscapes"}[name]
-    task = TASKS[name](tiny_data(kind), replace(SETTINGS, loss=loss))
+    data = tiny_data(kind)
+    task = TASKS[name](data, replace(SETTINGS, loss=loss))
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
-            model = task.networks[network](task)
-            images = torch.zeros(4, 3, 32, 32)
-            target = torch.zeros((4,) if name == "classification" else (4, 32, 32), dtype=torch.int64)
+        with pretended_gpu() as gpu:
+            model = task.networks[network](task).to(CUDA)
+            images, target = (tensor.to(CUDA) for tensor in data.train[[0, 1, 2, 3]])
             for batch in range(2):
-                with Crossings() as crossings:
-                    inputs, truth = task.inputs(images, target)
-                    task.loss(model(inputs), truth)
-                assert batch == 0 or crossings.found == []
-            assert images.device.type == "cuda"
+                before = len(gpu.crossings)
+                inputs, truth = task.inputs(to_float(images), target)
+                loss = task.loss(model(inputs), truth)
+                loss.backward()
+                assert batch == 0 or gpu.crossings[before:] == []
+            assert loss.item() and gpu.crossings[-1] == "item", "the instrument is blind"
     finally:
         colour._constant.cache_clear()
 
