@@ -12,7 +12,9 @@ class Settings:
     Attributes:
         size: (height, width) in pixels that every picture is brought to.
         width: channels of the network's first stage.
-        epochs, batch_size, lr: the usual; lr is the peak of the schedule.
+        epochs: how often each training picture is seen.
+        batch_size: how many pictures a step learns from.
+        lr: the learning rate, at the peak of its schedule.
         schedule: "constant", "linear" (to zero) or "cosine" (to zero, after a tenth of warm-up).
         optimizer: "adam" or "adamw".
         weight_decay: AdamW's.
@@ -96,35 +98,32 @@ BETTER = {  # what won on photographs, ingredient by ingredient: see the README
     "segmentation": {"lr": 4e-3, "weight_decay": 0.01, "balance": 0.5, "dice": 1.0, "coarse": 0.6, **ADAMW},
     "colorization": {"lr": 4e-3, "weight_decay": 0.01, "loss": "colour_classes", **ADAMW},
 }
-PRESETS = {
-    p.name: p
-    for p in (
-        Preset(  # tests: does every cell run?
-            "smoke", "synthetic",
-            Settings(size=(32, 32), width=4, epochs=2, batch_size=40, lr=3e-3, limit=40, **LINEAR),
-            Settings(size=(48, 64), width=4, epochs=2, batch_size=16, lr=3e-3, limit=16),
-            Settings(size=(32, 48), width=4, epochs=2, batch_size=24, lr=3e-3, limit=24, **RGB),
-        ),
-        Preset(  # the default: embedded data, two CPU cores, ten minutes
-            "quick", "synthetic",
-            Settings(size=(64, 64), width=32, epochs=10, batch_size=16, **BETTER["classification"] | LINEAR),
-            Settings(size=(72, 96), width=16, epochs=4, batch_size=4, lr=4e-3, balance=0.5, **LINEAR),
-            Settings(size=(64, 96), width=12, epochs=5, batch_size=8, lr=3e-3, limit=220, **RGB, **LINEAR),
-        ),
-        Preset(  # the report's settings, gaps filled: real data, one GPU
-            "report", "",
-            Settings(size=(224, 224), width=64, epochs=20, batch_size=64, lr=1e-3, **LINEAR),
-            Settings(size=(240, 320), width=64, epochs=10, batch_size=8, lr=1e-4),
-            Settings(size=(256, 256), width=64, epochs=5, batch_size=8, lr=1e-4, **RGB),
-        ),
-        Preset(  # what we would do instead: the same data and networks, about as long, by a better recipe
-            "best", "",
-            Settings(size=(224, 224), width=64, epochs=20, batch_size=64, **BETTER["classification"]),
-            Settings(size=(240, 320), width=64, epochs=16, batch_size=8, **BETTER["segmentation"]),
-            Settings(size=(256, 256), width=64, epochs=5, batch_size=8, **BETTER["colorization"]),
-        ),
-    )
-}  # fmt: skip
+PRESETS = {p.name: p for p in (
+    Preset(  # tests: does every cell run?
+        "smoke", "synthetic",
+        Settings(size=(32, 32), width=4, epochs=2, batch_size=40, lr=3e-3, limit=40, **LINEAR),
+        Settings(size=(48, 64), width=4, epochs=2, batch_size=16, lr=3e-3, limit=16),
+        Settings(size=(32, 48), width=4, epochs=2, batch_size=24, lr=3e-3, limit=24, **RGB),
+    ),
+    Preset(  # the default: embedded data, two CPU cores, ten minutes
+        "quick", "synthetic",
+        Settings(size=(64, 64), width=32, epochs=10, batch_size=16, **BETTER["classification"] | LINEAR),
+        Settings(size=(72, 96), width=16, epochs=4, batch_size=4, lr=4e-3, balance=0.5, **LINEAR),
+        Settings(size=(64, 96), width=12, epochs=5, batch_size=8, lr=3e-3, limit=220, **RGB, **LINEAR),
+    ),
+    Preset(  # the report's settings, gaps filled: real data, one GPU
+        "report", "",
+        Settings(size=(224, 224), width=64, epochs=20, batch_size=64, lr=1e-3, **LINEAR),
+        Settings(size=(240, 320), width=64, epochs=10, batch_size=8, lr=1e-4),
+        Settings(size=(256, 256), width=64, epochs=5, batch_size=8, lr=1e-4, **RGB),
+    ),
+    Preset(  # what we would do instead: the same data and networks, about as long, by a better recipe
+        "best", "",
+        Settings(size=(224, 224), width=64, epochs=20, batch_size=64, **BETTER["classification"]),
+        Settings(size=(240, 320), width=64, epochs=16, batch_size=8, **BETTER["segmentation"]),
+        Settings(size=(256, 256), width=64, epochs=5, batch_size=8, **BETTER["colorization"]),
+    ),
+)}  # fmt: skip
 
 
 def preset(name, **changes):

@@ -60,7 +60,7 @@ def test_the_surface_is_what_a_student_opens():
 
 
 def test_the_package_is_thin():
-    assert sum(LINES[name] for name in SURFACE) <= 2584
+    assert sum(LINES[name] for name in SURFACE) <= 2583
     assert LINES["training.py"] <= 130
     assert sum(LINES.values()) <= 5818
 

@@ -1,6 +1,7 @@
 """The command line: the notebooks, here and for Colab, the data, one network."""
 
 import argparse
+import re
 import runpy
 import sys
 from contextlib import nullcontext, redirect_stdout
@@ -36,8 +37,7 @@ def make_parser():
     for name in DATA_SETS:
         run(f"--{name}", metavar="DIR", help=f"real {name} instead of the drawn ones")
 
-    prepare = commands.add_parser("prepare", help="download or check a data set, and decode it once")
-    prepare = prepare.add_argument
+    prepare = commands.add_parser("prepare", help="check or download a data set, decode it").add_argument
     prepare("name", choices=DATA_SETS)
     prepare("--from", dest="source", metavar="DIR", help="a folder or archive that holds it")
     prepare("--classes", type=int, metavar="N", help="keep the first so many species (400 of BIRDS 525)")
@@ -63,10 +63,12 @@ def make_parser():
     train("--out", **place, help="gets the runs; default: reports/<preset>/runs")
     train("--mirror", **place, help="gets a copy after each epoch (Google Drive, say)")
     train("--precision", choices=("no", "bf16", "fp16"), help="no is fp32; default: the device's best")
+    words = re.findall(r"^ {8}(\w+): ((?:.|\n {12})+)", Settings.__doc__, re.MULTILINE)
+    told = {name: " ".join(text.replace("`", "").split()) for name, text in words}
     for field in fields(Settings):
         kind = {tuple[int, int]: pixels, str: str, float: float, float | None: float}.get(field.type, int)
         shown = {pixels: "HxW", int: "N", float: "X", str: "NAME"}[kind]
-        changes(f"--{field.name.replace('_', '-')}", type=kind, metavar=shown)
+        changes(f"--{field.name.replace('_', '-')}", type=kind, metavar=shown, help=told[field.name])
 
     for add, default in ((run, "quick"), (prepare, "report"), (train, "quick")):
         add("--preset", choices=PRESETS, default=default, help=f"default: {default}")
@@ -96,9 +98,8 @@ def folder(path):
 def main(arguments=None):
     parser = make_parser()
     options = parser.parse_args(arguments)
-    work = {"run": run, "prepare": prepare, "colab": colab, "train": train}[options.command]
     try:
-        work(options)
+        {"run": run, "prepare": prepare, "colab": colab, "train": train}[options.command](options)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command carries on from here")
     except (DataError, RuntimeError, OSError, FloatingPointError) as error:
@@ -124,9 +125,9 @@ def run(options):
     given = {}  # each notebook's parameters
     for notebook in NOTEBOOKS:
         if notebook.name[0] in (options.notebooks or "123"):
-            text = notebook.read_text(encoding="utf-8")
-            own = {name: path for name, path in paths.items() if f"{name} =" in text}
+            own = {name: paths[name] for name in paths if f"{name} =" in notebook.read_text("utf-8")}
             given[notebook] = parameters | own
+    print(f"Runs {', '.join(n.stem for n in given)} into {shown}; if stopped, run this again", flush=True)
     for notebook, executed in execute_all(given, out):
         if options.store and options.seeds == 1:
             keep["store"](executed, notebook)
@@ -161,8 +162,8 @@ def train(options):
     from helpers.training import evaluate, fit
 
     chosen, kind = preset(options.preset), TASKS[options.task]
-    changes = {field.name: getattr(options, field.name) for field in fields(Settings)}
-    changes = {name: value for name, value in changes.items() if value is not None}
+    given = ((field.name, getattr(options, field.name)) for field in fields(Settings))
+    changes = {name: value for name, value in given if value is not None}
     settings = replace(getattr(chosen, options.task), **changes)
     kind.check(settings)
     model = options.model or next(iter(kind.networks))
@@ -177,8 +178,7 @@ def train(options):
         data = prepare_or_draw(kind.data_set, source=options.data or chosen.source, size=settings.size)
     task = kind(data, settings)
     net = build(task, model)
-    for _ in fit(net, task, data, folder=out, mirror=options.mirror):
-        pass
+    list(fit(net, task, data, folder=out, mirror=options.mirror))
     scores = evaluate(net, task, data.test)
     engine.print(f"test: loss {scores['valid_loss']:.4f}, {task.metric} {scores[task.metric]:.4f}")
     engine.end_training()

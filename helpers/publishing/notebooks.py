@@ -97,7 +97,8 @@ def execute(source, folder, parameters, threads=None, awaited=False):
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     options = {"kernel_name": "python3", "cwd": ROOT, "extra_arguments": ["--log-level=40"]}
-    options |= {"progress_bar": {"desc": source.stem, "position": int(source.name[0]) - 1}}
+    shown = {"desc": source.stem, "position": int(source.name[0]) - 1, "disable": None}  # in a file: no bar
+    options |= {"progress_bar": shown}
     options |= {"stdout_file": SimpleNamespace(write=partial(tell, source.stem), flush=lambda: None)}
     try:
         with FileLock(executed.with_suffix(RUNNING)) if awaited else nullcontext():
