@@ -31,8 +31,8 @@ class LiveCurves:
 
     def __init__(self, metric, name, beside=None):
         self.metric, self.name, self.beside, self.rows = metric, name, beside or {}, []
-        figure = learning_curves({**self.beside, self.name: []}, self.metric)
-        self._shown = display(figure, display_id=True)  # at once, so that it stands above the lines
+        self._shown = display(learning_curves({**self.beside, name: []}, metric), display_id=True)
+        print(f"{name}:")  # the lines of its training stand below
 
     def update(self, row):
         self.rows.append(row)

@@ -24,7 +24,7 @@ from helpers.drawings import draw
 from helpers.engine.source import Code
 from helpers.models import resnet
 from helpers.presets import preset
-from helpers.publishing import notebooks
+from helpers.publishing import commands, notebooks
 from helpers.publishing.commands import main, make_parser
 from helpers.publishing.notebooks import NOTEBOOKS, NotebookFailed, execute
 from helpers.tasks import TASKS, Classification
@@ -313,9 +313,33 @@ def test_the_help_of_train_names_every_network_and_setting_and_how_to_go_on(caps
     for task in TASKS.values():
         for name in task.networks:
             assert name in shown.replace("unet_ ", "unet_")
-    for option in ("--epochs N", "--batch-size N", "--lr X", "--size HxW", "--loss NAME"):
+    for option in ("--epochs N", "--batch-size N how many pictures a step", "--size HxW", "--loss NAME"):
         assert option in shown
     assert "run again, goes on where it was stopped" in shown and "accelerate launch" in shown
+
+
+class Broken(torch.nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x[:, :2])
+
+
+def test_what_torch_says_of_ones_own_network_comes_with_its_place_and_our_own_words_do_not(
+    tmp_path, monkeypatch
+):
+    how = ["train", "segmentation", "--preset", "smoke", "--out", str(tmp_path), "--model", "broken"]
+    monkeypatch.setitem(TASKS["segmentation"].networks, "broken", lambda task: Broken(3, 13, 1))
+    with pytest.raises(RuntimeError, match="channels") as error:
+        main(how)
+    assert (Broken.forward.__code__, Path(__file__)) in [(f.frame.code.raw, f.path) for f in error.traceback]
+
+    def edited(options):
+        raise RuntimeError(
+            "was edited",
+        )
+
+    monkeypatch.setattr(commands, "train", edited)
+    with pytest.raises(SystemExit, match="train: was edited"):
+        main(how)
 
 
 FIRST_CELL = """

@@ -219,9 +219,10 @@ def test_a_notebooks_page_gives_every_picture_its_title_as_words(tmp_path):
 
 
 def test_the_terminal_shows_the_lines_of_a_training_and_nothing_else(capsys):
-    tell("1_x", "epoch   1/12  train loss 2.4\nCPU, 2 threads\n")
+    tell("1_x", "U-Net, no skips:\nCPU, 2 threads, fp32\nepoch   1/12  train loss 2.4\nfolder: none\n")
     tell("1_x", "plain, seed 2: 12 epochs, validation accuracy 0.5\n")
     assert capsys.readouterr().out.splitlines() == [
+        "1_x: U-Net, no skips:",
         "1_x: epoch   1/12  train loss 2.4",
         "1_x: plain, seed 2: 12 epochs, validation accuracy 0.5",
     ]

@@ -61,7 +61,7 @@ def describe_device():
     """The device, the number of processes and the precision, in one line."""
     engine = accelerator()
     kind, precision = engine.device.type, engine.mixed_precision.replace("no", "fp32")
-    threads = f"CPU, {torch.get_num_threads()} threads"
+    threads = f"CPU, {(count := torch.get_num_threads())} thread{'s' * (count > 1)}"
     name = torch.cuda.get_device_name() if kind == "cuda" else threads if kind == "cpu" else kind.upper()
     processes = f", {engine.num_processes} processes" if engine.num_processes > 1 else ""
     return f"{name}{processes}, {precision}"

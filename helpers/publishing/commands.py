@@ -7,6 +7,7 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import fields, replace
 from pathlib import Path
+from traceback import extract_tb
 
 from helpers import ROOT
 from helpers.engine.files import DataError
@@ -96,13 +97,14 @@ def folder(path):
 
 
 def main(arguments=None):
-    parser = make_parser()
-    options = parser.parse_args(arguments)
+    options = (parser := make_parser()).parse_args(arguments)
     try:
         {"run": run, "prepare": prepare, "colab": colab, "train": train}[options.command](options)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command carries on from here")
     except (DataError, RuntimeError, OSError, FloatingPointError) as error:
+        if type(error) is RuntimeError and not extract_tb(error.__traceback__)[-1].line.startswith("raise"):
+            raise  # torch's, of the code of one's own network perhaps: where it was matters
         sys.exit(f"{options.command}: {error}")
     except ValueError as error:  # of what was asked for
         parser.exit(2, f"{options.command}: {error}\n")
@@ -125,8 +127,8 @@ def run(options):
     given = {}  # each notebook's parameters
     for notebook in NOTEBOOKS:
         if notebook.name[0] in (options.notebooks or "123"):
-            own = {name: paths[name] for name in paths if f"{name} =" in notebook.read_text("utf-8")}
-            given[notebook] = parameters | own
+            text = notebook.read_text("utf-8")
+            given[notebook] = parameters | {n: path for n, path in paths.items() if f"{n} =" in text}
     print(f"Runs {', '.join(n.stem for n in given)} into {shown}; if stopped, run this again", flush=True)
     for notebook, executed in execute_all(given, out):
         if options.store and options.seeds == 1:
@@ -162,8 +164,8 @@ def train(options):
     from helpers.training import evaluate, fit
 
     chosen, kind = preset(options.preset), TASKS[options.task]
-    given = ((field.name, getattr(options, field.name)) for field in fields(Settings))
-    changes = {name: value for name, value in given if value is not None}
+    given = {field.name: getattr(options, field.name) for field in fields(Settings)}
+    changes = {name: value for name, value in given.items() if value is not None}
     settings = replace(getattr(chosen, options.task), **changes)
     kind.check(settings)
     model = options.model or next(iter(kind.networks))
@@ -176,8 +178,7 @@ def train(options):
     silent = nullcontext() if engine.is_main_process else redirect_stdout(None)
     with engine.local_main_process_first(), silent:
         data = prepare_or_draw(kind.data_set, source=options.data or chosen.source, size=settings.size)
-    task = kind(data, settings)
-    net = build(task, model)
+    net = build(task := kind(data, settings), model)
     list(fit(net, task, data, folder=out, mirror=options.mirror))
     scores = evaluate(net, task, data.test)
     engine.print(f"test: loss {scores['valid_loss']:.4f}, {task.metric} {scores[task.metric]:.4f}")

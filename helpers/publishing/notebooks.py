@@ -78,7 +78,7 @@ def begin_lane(lock):
 
 def tell(name, text):
     """Pass the lines of a training on to the terminal, above the bars, while its cell still runs."""
-    for line in re.findall(r"^(?:epoch +\d|.*, seed \d+: ).*", text, re.MULTILINE):
+    for line in re.findall(r"^(?:epoch +\d.*|.*, seed \d+: .*|[^:\n]+:$)", text, re.MULTILINE):
         tqdm.write(f"{name}: {line}")
 
 
@@ -97,12 +97,11 @@ def execute(source, folder, parameters, threads=None, awaited=False):
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     options = {"kernel_name": "python3", "cwd": ROOT, "extra_arguments": ["--log-level=40"]}
-    shown = {"desc": source.stem, "position": int(source.name[0]) - 1, "disable": None}  # in a file: no bar
-    options |= {"progress_bar": shown}
+    bar = {"desc": source.stem, "position": int(source.name[0]) - 1, "disable": None}  # none in a file
     options |= {"stdout_file": SimpleNamespace(write=partial(tell, source.stem), flush=lambda: None)}
     try:
         with FileLock(executed.with_suffix(RUNNING)) if awaited else nullcontext():
-            papermill.execute_notebook(source, executed, parameters, **options)
+            papermill.execute_notebook(source, executed, parameters, progress_bar=bar, **options)
     except papermill.PapermillExecutionError as error:
         where = f"{executed}: cell {error.exec_count}"
         raise NotebookFailed(f"{where} stopped with {error.ename}: {error.evalue}") from None

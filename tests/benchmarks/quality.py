@@ -310,7 +310,7 @@ def main():
     if chosen.epochs and [len(chosen.epochs)] != rows:
         parser.error("--epochs: give --only one work, and one number for each of its trainings")
     accelerator("no" if chosen.epochs else None)
-    print(f"{time.strftime('%Y-%m-%d')}, {describe_device()}, {torch.get_num_threads()} threads")
+    print(f"{time.strftime('%Y-%m-%d')}, {describe_device()}")
     for name in chosen.only:
         settings = chosen.folder, chosen.seconds, chosen.count, chosen.epochs or ()
         contests = partial(in_fp32 if chosen.epochs else contest, WORKS[name], *settings)
