@@ -125,5 +125,5 @@ def _draw_unet(axis, model, steps, images):
         if joined:
             (_, left, y), (right, _, _) = edges[one], edges[other]
             _arrow(axis, (left + 0.05, y + 0.15), (right - 0.05, y + 0.15), color=ORANGE, lw=1.6)
-    axis.set(xlim=(-0.3, x), ylim=(-1.45 * depth - 1, 2))
+    axis.set(xlim=(-0.3, x), ylim=(-1.45 * depth - 1.3, 2))
     return f"{sum(model.skip)} of {depth} skips (orange): concatenated with the upsampled map"

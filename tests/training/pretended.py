@@ -15,6 +15,7 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from helpers import colour
 from helpers.engine import run
 from helpers.engine.device import accelerator
 
@@ -112,4 +113,7 @@ def pretended_gpu():
         patch.object(Parameter, "__deepcopy__", as_the_original),
         Pretended() as gpu,
     ):
-        yield gpu
+        try:
+            yield gpu
+        finally:
+            colour._constant.cache_clear()  # what lies there would be taken for a real GPU's

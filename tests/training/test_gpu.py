@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import colour, live, skips, widgets
+from helpers import live, skips, widgets
 from helpers.colour import to_float
 from helpers.engine.device import accelerator
 from helpers.engine.run import Run
@@ -38,16 +38,10 @@ def trained(kind, folder=None, **other):
     return rows, evaluate(model, task, data.test), predict(model, task, data.test), (model, task, data)
 
 
-@pytest.fixture
-def nothing_kept():
-    yield
-    colour._constant.cache_clear()
-
-
 @pytest.mark.parametrize(
     ("kind", "other"), [*((kind, {}) for kind in MINE), ("landscapes", {"loss": "colour_classes"})]
 )
-def test_a_training_on_a_pretended_gpu_is_that_of_the_cpu(kind, other, tmp_path, nothing_kept):
+def test_a_training_on_a_pretended_gpu_is_that_of_the_cpu(kind, other, tmp_path):
     rows, scores, answers, _ = trained(kind, **other)
     with pretended_gpu():
         for _ in range(2):  # the second time it is loaded
@@ -56,7 +50,7 @@ def test_a_training_on_a_pretended_gpu_is_that_of_the_cpu(kind, other, tmp_path,
             assert (there_rows, there_scores) == (rows, scores) and torch.equal(there_answers, answers)
 
 
-def test_the_study_is_the_same_on_a_pretended_gpu(nothing_kept):
+def test_the_study_is_the_same_on_a_pretended_gpu():
     def study():
         (net, birds, flock), (unet, task, data) = (trained(kind)[3] for kind in ("birds", "streets"))
         batch, means = birds.sample(flock.train, 6), skips.bridge_means(unet, [task.sample(data.train, 6)[0]])
@@ -72,7 +66,7 @@ def test_the_study_is_the_same_on_a_pretended_gpu(nothing_kept):
             np.testing.assert_array_equal(found, wanted)
 
 
-def test_controls_answer_the_same_on_a_pretended_gpu(nothing_kept, monkeypatch):
+def test_controls_answer_the_same_on_a_pretended_gpu(monkeypatch):
     monkeypatch.setenv(widgets.HEADLESS, "1")
 
     def pictures():
@@ -166,7 +160,7 @@ def test_a_batch_that_the_memory_does_not_hold_goes_through_in_parts():
 @pytest.mark.parametrize("name", ["unet", "unet_no_skips", "fcn", "fcn8s"])
 def test_an_answer_is_that_of_the_cpu_within_bf16(name):
     data = tiny_data("streets", count=16, size=(48, 80))
-    task = Segmentation(data, replace(Settings((48, 80), 8, 3, 8, 1e-2)))
+    task = Segmentation(data, Settings((48, 80), 8, 3, 8, 1e-2))
     model = build(task, name)
     list(fit(model, task, data, log=quiet))
     inputs, _ = task.inputs(to_float(data.test[np.arange(8)][0]), None)
