@@ -22,6 +22,14 @@ from helpers.training import fit, step, train_epoch
 from tests.training.tiny import STEPS, TIMINGS, make, quiet, rows_of, train
 
 
+def tiny(job, folder):
+    """What ``tests.training.tiny`` prints at last when it does that job in a process of its own."""
+    command = [sys.executable, "-m", "tests.training.tiny", job, folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def result(folder):
     """What a finished run left: history without timings, weights, and the names of its files."""
     (run,) = folder.iterdir()
@@ -65,17 +73,22 @@ def test_a_run_given_up_or_refused_lets_others_go_on(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_kills_at_any_step_and_inside_each_write_leave_history_and_weights_bit_identical(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.tiny", "kills", tmp_path],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    reached = tiny("kills", tmp_path)
     expected = [sum(steps // 4 for steps in STEPS[: i + 1]) for i in range(len(STEPS))]
-    assert json.loads(done.stdout.splitlines()[-1]) == expected, "finished epochs after each kill"
+    assert reached == expected, "finished epochs after each kill"
     assert_same(tmp_path / "disturbed", tmp_path / "undisturbed")
     assert result(tmp_path / "disturbed")[2] == ["best.pt", "history.csv", "last.pt", "run.json"]
+
+
+def test_in_bf16_a_training_goes_on_to_the_same_bits_and_learns_what_fp32_does(tmp_path):
+    undisturbed, resumed = tiny("in_bf16", tmp_path)
+    assert resumed == undisturbed
+    for row, in_fp32 in zip(undisturbed, rows_of(None), strict=True):
+        assert row["train_loss"] != in_fp32["train_loss"]
+        assert row["train_loss"] == pytest.approx(in_fp32["train_loss"], rel=0.05)
+    (last,) = tmp_path.glob("*/last.pt")
+    weights = read_checkpoint(last)["model"].values()
+    assert {value.dtype for value in weights} == {torch.float32, torch.int64}
 
 
 def test_an_interrupted_cell_keeps_its_epochs_and_weights_says_so_and_goes_on(tmp_path, monkeypatch):

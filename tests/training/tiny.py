@@ -17,6 +17,7 @@ from torch import nn
 
 from helpers.data.batches import ArrayDataset
 from helpers.engine.checkpoint import read_checkpoint
+from helpers.engine.device import accelerator
 from helpers.engine.run import Run
 from helpers.presets import Settings
 from helpers.tasks import TASKS, build
@@ -126,6 +127,14 @@ class Watched(ArrayDataset):
     def __getitem__(self, indices):
         self.seen = [*self.seen, *indices.tolist()]
         return super().__getitem__(indices)
+
+
+def in_bf16(folder):
+    """Rows of a training in that precision, and of another that was given up and goes on in ``folder``."""
+    accelerator("bf16")
+    undisturbed = rows_of(None)
+    rows_of(folder, stop=2)
+    print(json.dumps([undisturbed, rows_of(folder)]))
 
 
 def launched(folder):
