@@ -100,7 +100,7 @@ def intervals(scores, xlabel, title=None):
     """One dot and its 95 % interval per network: ``scores`` maps a name to (value, low, high)."""
     figure, axis = plt.subplots(figsize=(6.2, 0.6 + 0.33 * len(scores)))
     for i, (value, low, high) in enumerate(scores.values()):
-        axis.errorbar(value, -i, xerr=[[value - low], [high - value]], fmt="o", capsize=3, color=COLOURS[i])
+        axis.errorbar(value, -i, xerr=[[value - low], [high - value]], fmt="o", capsize=3, color=COLOURS[0])
         axis.text(value, -i + 0.12, f"{value:.3f}", ha="center", va="bottom", fontsize=7)
     axis.set_yticks(-np.arange(len(scores)), list(scores))
     axis.set(xlabel=f"{xlabel}, with 95 % intervals", ylim=(0.7 - len(scores), 0.7))
@@ -176,7 +176,7 @@ def gains(panels, title=None):
             errors = np.maximum([[value - low], [high - value]], 0)
             inside = COLOURS[0] if low > 0 or high < 0 else "white"
             axis.errorbar(value, -i, xerr=errors, fmt="o", capsize=3, color=COLOURS[0], mfc=inside)
-            axis.text(value, -i + 0.15, f"{value:+.2f}", ha="center", va="bottom", fontsize=7)
+            axis.text(value, -i + 0.15, f"{value:+.2f}".replace("-", "−"), ha="center", va="bottom", size=7)
         axis.axvline(0, color="#555555", lw=1)
         axis.set_yticks(-np.arange(len(rows)), list(rows))
         axis.set(xlabel=gained, ylim=(0.7 - len(rows), 0.8))
