@@ -1,4 +1,4 @@
-# make run: the three notebooks, on drawn data.  make test: lint and tests.  Each sets up .venv by itself.
+# make run: the three notebooks, on synthetic data.  make test: lint and tests.  Each sets up .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -21,7 +21,8 @@ setup: .venv/installed
 
 # Runs everything and puts the outputs into notebooks/, for a commit.
 notebooks: .venv/installed
-	$(BIN)/python -m helpers run --preset quick --store
+	$(BIN)/python -m helpers run --preset quick
+	$(BIN)/python notebooks/store.py reports/quick
 
 # The notebooks as files to upload to Google Colab, into reports/colab/.
 colab: .venv/installed

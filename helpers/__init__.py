@@ -1,6 +1,21 @@
-"""What do skip connections buy? Networks, metrics and figures for three notebooks, and what runs them."""
+"""What do skip connections buy? Networks, metrics and figures, and what runs the notebooks."""
 
+import os
 from pathlib import Path
 
 _PROJECT = Path(__file__).resolve().parents[1]
-ROOT = _PROJECT if (_PROJECT / "pyproject.toml").exists() else Path.cwd()  # holds data/ and reports/
+ROOT = (
+    _PROJECT if (_PROJECT / "pyproject.toml").exists() else Path.cwd()
+)  # holds data/ and reports/
+
+
+def plural(count, word):
+    """A number and its noun: "1 seed", "3 seeds"."""
+    if count == 1:
+        return f"1 {word}"
+    return f"{count} {word}s"
+
+
+def headless():
+    """Whether ``python -m helpers run`` executes this notebook: nobody can move a control."""
+    return bool(os.environ.get("COURSEWORK_HEADLESS"))

@@ -1,4 +1,4 @@
-"""``python -m helpers run | prepare | colab | train``, see ``helpers.publishing.commands``."""
+"""``python -m helpers``: the command line, see ``helpers.publishing.commands``."""
 
 from helpers.publishing.commands import main
 

@@ -1,129 +1,131 @@
-"""Pictures of the networks, drawn from the modules themselves: what is not in the module is not drawn."""
+"""Figures of the networks, drawn from the modules themselves: what is not there is not shown."""
+
+from copy import deepcopy
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.patches import Rectangle
+from torch import nn
 
-from helpers.figures import styled
+from helpers.figures import GREY, styled
 
 ORANGE = "#D55E00"
+COLOURS = {  # of steps with this in their name; the others are pink
+    "input": "#dddddd",
+    "layer": "#56B4E9",
+    "down": "#56B4E9",
+    "up": "#009E73",
+    "conv": "#E69F00",
+    "pool": "#E69F00",
+}
 
 
 @torch.no_grad()
 def shapes(model, images):
-    """Run ``images`` through and list each step's output: [(name, module, (N, C, H, W)), ...].
+    """Run ``images`` through and list each step's output: [(name, module, (N, C, H, W)), …].
 
-    A step is a direct child, or a member of a child that is a sequence of blocks. An answer of another size
-    than the last step's follows as "enlarged".
+    A step is a direct child, or a member of a child that is a sequence of blocks. An answer of
+    another size than the last step's follows as "enlarged".
     """
+    model = deepcopy(model).eval()
+    names = dict(_steps(model))
     seen = []
-    hooks = [
-        module.register_forward_hook(lambda m, _, out, name=name: seen.append((name, m, tuple(out.shape))))
-        for name, module in _steps(model)
-    ]
-    was_training = model.training
-    try:
-        size = tuple(model.eval()(images).shape)
-        if size[2:] != seen[-1][2][2:]:
-            seen.append(("enlarged", model, size))
-    finally:
-        model.train(was_training)
-        for hook in hooks:
-            hook.remove()
+
+    def note(module, inputs, out):
+        seen.append((names[module], module, tuple(out.shape)))
+
+    for module in names:
+        module.register_forward_hook(note)
+    answer = tuple(model(images).shape)
+    _, _, last = seen[-1]
+    if answer[2:] != last[2:]:
+        seen.append(("enlarged", model, answer))
     return seen
 
 
 def _steps(module, above=""):
+    """Each step's module and name."""
     for name, child in module.named_children():
-        if isinstance(child, torch.nn.ModuleList) or name.startswith("layer") or name == "backbone":
+        if isinstance(child, nn.ModuleList) or name.startswith("layer") or name == "backbone":
             yield from _steps(child, f"{above}{name}.")
         else:
-            yield above + name, child
-
-
-@torch.no_grad()
-def passes_bottleneck(net, images, level):
-    """Share of output pixels that notice a change of one contracting level's map (0: shallowest) of a U-Net.
-
-    The bottleneck and all deeper maps are held still, so that only this level's skip can carry it.
-    """
-    held, shift = {}, 0.0
-    below = (*net.down[level + 1 :], net.bottleneck)
-    hooks = [m.register_forward_hook(lambda m, _, out: held.setdefault(m, out)) for m in below]
-    hooks.append(net.down[level].register_forward_hook(lambda m, _, out: out + shift))
-    try:
-        before, shift = net.eval()(images), 1.0
-        return (net(images) != before).any(1).float().mean().item()
-    finally:
-        for hook in hooks:
-            hook.remove()
+            yield child, above + name
 
 
 @styled
 def architecture(model, images, title=None):
-    """The module's blocks to scale (height: pixels, width: channels), with its skip connections as arrows."""
+    """The module's blocks to scale (height: pixels, width: channels), its skips as arrows."""
+    skips = getattr(model, "skip", ())  # a U-Net's, else none
+    depth = len(skips)
     steps = shapes(model, images)
-    is_unet = hasattr(model, "bottleneck")
-    figure, axis = plt.subplots(figsize=(7.2, 4 if is_unet else 1.9))
+    note = "no shortcuts"
+    levels = {"bottleneck": depth}  # all others are at 0
+    if skips:
+        steps.insert(0, ("input", None, images.shape))
+        note = f"{sum(skips)} of {depth} skips (orange): concatenated with the upsampled map"
+    for level in range(depth):
+        levels[f"down.{level}"] = level
+        levels[f"up.{level}"] = level
+
+    figure, axis = plt.subplots(figsize=(7.2, 2 + 0.5 * depth))
     axis.axis("off")
-    note = _draw_unet(axis, model, steps, images) if is_unet else _draw_row(axis, steps)
-    note = f"below each block: channels, height × width;  {note}"
-    axis.text(0.01, 0.0, note, transform=axis.transAxes, fontsize=7)
-    axis.set_title(title)
+    figure.suptitle(title)
+    blocks = {}
+    before = None
+    x = 0.0
+    for name, module, shape in steps:
+        if isinstance(module, nn.BatchNorm2d | nn.ReLU | nn.ConvTranspose2d):
+            continue  # part of the convolution before, or of the block after
+        block = _block(axis, x, -1.45 * levels.get(name, 0), shape, name)
+        if before:
+            _arrow(axis, before, block, color=GREY)
+        if getattr(module, "conv2", None) and module.skip:
+            note = "shortcuts (orange): identity, or 1×1 projection (dashed)"
+            dashes = "-" if module.downsample is None else "--"
+            _arrow(
+                axis,
+                before,
+                block,
+                x=1,
+                y=1,
+                color=ORANGE,
+                lw=1.2,
+                ls=dashes,
+                connectionstyle="arc3,rad=-0.5",
+            )
+        blocks[name] = block
+        before = block
+        x += block.get_width() + 0.5
+
+    for level in range(depth):
+        if skips[level]:
+            _arrow(axis, blocks[f"down.{level}"], blocks[f"up.{level}"], color=ORANGE, lw=1.6)
+    axis.set(xlim=(-0.3, x), ylim=(-1.45 * depth - 1.4, 1.6))
+    figure.supxlabel(f"below each block: name, channels, height × width;  {note}")
     return figure
 
 
-def _box(axis, x, y, shape, label, colour):
-    """One block, as wide as log channels and as high as its picture; returns its right edge."""
-    channels, size = shape[1], shape[-2:] if len(shape) == 4 else (1, 1)
-    width, height = 0.1 * max(channels, 2) ** 0.4, 0.16 * max(size) ** 0.5
-    axis.add_patch(Rectangle((x, y - height / 2), width, height, fc=colour, ec="#333333", lw=0.8))
-    text = f"{channels}" if size == (1, 1) else f"{channels}\n{size[0]}×{size[1]}"
-    axis.text(x + width / 2, y - height / 2 - 0.05, text, ha="center", va="top", fontsize=7)
-    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}  # a shortcut may pass there
-    axis.text(x + width / 2, y + height / 2 + 0.06, label, ha="center", va="bottom", fontsize=7, bbox=behind)
-    return x + width
+def _block(axis, x, y, shape, name):
+    """One block, as wide as its channels and as high as its map. Returns its rectangle."""
+    channels, *size = shape[1:]
+    width = 0.1 * max(channels, 2) ** 0.4
+    height = 0.16 * max(size, default=1) ** 0.5
+    colour = "#CC79A7"
+    for part in COLOURS:
+        if part in name:
+            colour = COLOURS[part]
+    bottom = y - height / 2
+    block = axis.add_patch(Rectangle((x, bottom), width, height, fc=colour))
+    measured = "×".join(map(str, size))
+    text = f"{name.removeprefix('backbone.')}\n{channels}\n{measured}"
+    axis.text(x + width / 2, bottom - 0.05, text, ha="center", va="top")
+    return block
 
 
-def _arrow(axis, start, end, **style):
-    axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=7, **style))
+def _arrow(axis, start, end, x=0, y=0.5, **style):
+    """An arrow from a block's right edge to another's left edge, or its right one (``x=1``).
 
-
-def _draw_row(axis, steps):
-    x, shortcuts = 0.0, False
-    for name, module, shape in steps:
-        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.ReLU):
-            continue  # drawn with the convolution before them
-        block = hasattr(module, "conv2")
-        colour = "#56B4E9" if block else "#E69F00" if "conv" in name or "pool" in name else "#CC79A7"
-        right = _box(axis, x, 0, shape, name.replace("backbone.", ""), colour)
-        if block and module.skip:
-            shortcuts, end = True, right + 0.2
-            line = {"color": ORANGE, "lw": 1.2, "ls": "-" if module.downsample is None else "--"}
-            axis.plot([x - 0.2, x - 0.2, end], [0, 1.25, 1.25], **line)
-            _arrow(axis, (end, 1.25), (end, 0), color=ORANGE, lw=1.2, shrinkA=0, shrinkB=0)
-        x = right + 0.52
-    axis.set(xlim=(-0.3, x), ylim=(-1.5, 1.4))
-    return "shortcuts (orange): identity, or 1×1 projection (dashed)" if shortcuts else "no shortcuts"
-
-
-def _draw_unet(axis, model, steps, images):
-    depth, edges = len(model.skip), {}
-    shape_of = {name: shape for name, _, shape in steps}
-    down, up = ([f"{way}.{i}" for i in range(depth)] for way in ("down", "up"))
-    x, previous = _box(axis, 0, 0, tuple(images.shape), "input", "#dddddd") + 0.4, None
-    for name in [*down, "bottleneck", *reversed(up), "head"]:
-        level = depth if name == "bottleneck" else 0 if name == "head" else int(name[-1])
-        y = -1.45 * level
-        colours = {"down": "#56B4E9", "bott": "#CC79A7", "head": "#dddddd"}
-        right = _box(axis, x, y, shape_of[name], name, colours.get(name[:4], "#009E73"))
-        if previous is not None:
-            _arrow(axis, previous, (x - 0.03, y), color="#555555", lw=0.8)
-        edges[name], previous = (x, right, y), (right + 0.03, y)
-        x = right + (0.34 if name == down[-1] else 0.45)
-    for one, other, joined in zip(down, up, model.skip, strict=True):
-        if joined:
-            (_, left, y), (right, _, _) = edges[one], edges[other]
-            _arrow(axis, (left + 0.05, y + 0.15), (right - 0.05, y + 0.15), color=ORANGE, lw=1.6)
-    axis.set(xlim=(-0.3, x), ylim=(-1.45 * depth - 1.3, 2))
-    return f"{sum(model.skip)} of {depth} skips (orange): concatenated with the upsampled map"
+    ``y`` is where on both edges: 0 is the lower end, 1 the upper.
+    """
+    style = {"arrowstyle": "-|>", "mutation_scale": 7, **style}
+    axis.annotate("", (x, y), (1, y), xycoords=end, textcoords=start, arrowprops=style)

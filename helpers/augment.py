@@ -1,50 +1,66 @@
-"""Random views of a whole batch on its device: every picture its own, images bilinear, masks nearest."""
+"""Random views of a batch, made on its own device. Each image gets a view of its own."""
 
 import torch
 import torch.nn.functional as F
 
 
 def draw_views(count, generator):
-    """(7, count) numbers in [−1, 1] on the CPU, what ``augment`` does to each of ``count`` pictures.
+    """Random numbers in [−1, 1], (7, count) on the CPU: what ``augment`` does to ``count`` images.
 
-    The same generator state gives the same views on every device, and on any number of processes.
+    The same state of the generator gives the same views on every device.
     """
     return 2 * torch.rand(7, count, generator=generator) - 1
 
 
 def augment(images, target, strength, views):
-    """Flip, scale, move and turn each picture (and its mask alike), and change its light.
+    """Flip, scale, move and rotate each image, and its mask alike, then change the image's light.
 
     Args:
-        images: (N, 3, H, W) float in [0, 1].
-        target: (N, H, W) class ids, moved with the picture, or anything else, returned as it is.
-        strength: 1 turns by up to ±12°, scales by up to ±25 %, moves by up to ±10 %, changes
-            brightness and contrast by up to ±25 %; 0 changes nothing at all.
+        images: (N, 3, H, W) float in [0, 1], sampled bilinearly.
+        target: (N, H, W) class ids, sampled at the nearest pixel. Another target stays as it is.
+        strength: 1 rotates by up to ±12°, scales by up to ±25 % and moves by up to ±10 % of the
+            image. It changes brightness and contrast by up to ±25 %. 0 changes nothing at all.
         views: (7, N), from ``draw_views``.
     """
     if not strength:
         return images, target
     if images.is_cuda:
-        views = views.pin_memory()  # else the copy would wait for all that the GPU still has to do
+        views = views.pin_memory()  # copying from other memory waits for the GPU
     views = views.to(images.device, non_blocking=images.is_cuda)
-    flip, angle, scale, right, down, brightness, contrast = views
-    scale = 2.0 ** (0.32 * strength * scale)
-    angle = 0.21 * strength * angle
-    aspect = images.shape[-2] / images.shape[-1]
-    cos, sin, mirror = scale * angle.cos(), scale * angle.sin(), flip.sign()
-    right, down = 0.2 * strength * right, 0.2 * strength * down
-    rows = torch.stack([cos * mirror, -sin * aspect, right, sin * mirror / aspect, cos, down], 1)
-    grid = F.affine_grid(rows.view(-1, 2, 3), images.shape, align_corners=False)
-    images = F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
+    flip, turn, zoom, right, down = views[:5]
+    brightness, contrast = views[5:, :, None, None, None]  # (N, 1, 1, 1) each
+
+    mirror = flip.sign()
+    angle = 0.21 * strength * turn
+    scale = 2.0 ** (0.32 * strength * zoom)
+    cos = scale * angle.cos()
+    sin = scale * angle.sin()
+    aspect = images.shape[2] / images.shape[3]
+
+    # An affine map per image, from places in the view to places in the image, both in [−1, 1].
+    step = 0.2 * strength
+    maps = torch.stack(
+        [cos * mirror, -sin * aspect, step * right, sin * mirror / aspect, cos, step * down], 1
+    )
+    places = F.affine_grid(maps.view(-1, 2, 3), images.shape, align_corners=False)  # (N, H, W, 2)
+
+    images = F.grid_sample(images, places, "bilinear", "reflection", align_corners=False)
     if target.ndim == 3:
-        moved = F.grid_sample(target[:, None].float(), grid, "nearest", "reflection", align_corners=False)
-        target = moved[:, 0].to(target.dtype)
-    gain, offset = (1 + 0.25 * strength * contrast), 0.25 * strength * brightness
-    images = (images - 0.5) * gain.view(-1, 1, 1, 1) + 0.5 + 0.5 * offset.view(-1, 1, 1, 1)
+        mask = F.grid_sample(
+            target[:, None].float(), places, "nearest", "reflection", align_corners=False
+        )
+        target = mask[:, 0].to(target)
+
+    gain = 1 + 0.25 * strength * contrast
+    images = (images - 0.5) * gain + 0.5 + 0.125 * strength * brightness
     return images.clamp(0, 1), target
 
 
 def halved(images, target):
-    """Pictures (N, C, H, W), and masks (N, H, W), of half the size, rounded up; another target as it is."""
-    target = target[:, ::2, ::2] if target.ndim == 3 else target
+    """Images (N, C, H, W) and masks (N, H, W) at half their size, rounded up.
+
+    A pixel is the mean of four, its class that of the upper left one. Other targets stay the same.
+    """
+    if target.ndim == 3:
+        target = target[:, ::2, ::2]
     return F.avg_pool2d(images, 2, ceil_mode=True), target

@@ -1,76 +1,106 @@
-"""What scores without a network. Only ``ceiling`` looks at the truth of the pictures that it answers."""
+"""Scores without a network. Only ``ceiling`` sees the truth of the images that it answers.
+
+``train`` and ``test`` are data sets, see ``helpers.data.batches.ArrayDataset``.
+"""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn import linear_model, neighbors, pipeline, preprocessing
+from scipy import stats
+from sklearn import linear_model, metrics, neighbors, pipeline, preprocessing
 
 from helpers.colour import rgb_to_grey, to_float
 
 
 def described(dataset, describe):
-    """``describe`` of all pictures, in batches (B, 3, H, W) in [0, 1]."""
-    batches = np.array_split(np.arange(len(dataset)), -(-len(dataset) // 64))
-    return np.concatenate([describe(to_float(dataset[rows][0])) for rows in batches])
+    """``describe`` of all images, which it gets in batches (B, 3, H, W) in [0, 1]."""
+    batches = np.array_split(range(len(dataset)), -(-len(dataset) // 64))  # rounded up
+    return torch.cat([describe(to_float(dataset[batch][0])) for batch in batches])
 
 
 def thumbnails(images):
+    """Means of 8×8 fields: (B, 192)."""
     return F.adaptive_avg_pool2d(images, 8).flatten(1)
 
 
 def histograms(images):
-    """Shares of 4×4×4 colours."""
-    cells = torch.einsum("nchw,c->nhw", (images * 3.999).floor(), torch.tensor([16.0, 4, 1])).long()
-    return F.one_hot(cells.flatten(1), 64).float().mean(1)
+    """Shares of 4×4×4 colours: (B, 64)."""
+    red, green, blue = (images * 3.999).long().unbind(1)  # 0 … 3
+    colour = 16 * red + 4 * green + blue  # (B, H, W)
+    return F.one_hot(colour.flatten(1), 64).float().mean(1)
 
 
-def species_by(describe, train, test):
-    """Class ids (N,): of the 5 nearest neighbours by ``thumbnails``, else by logistic regression."""
-    regression = linear_model.LogisticRegression(max_iter=1000)
-    model = pipeline.make_pipeline(preprocessing.StandardScaler(), regression)
-    model = neighbors.KNeighborsClassifier(5) if describe is thumbnails else model
-    return model.fit(described(train, describe), train.targets).predict(described(test, describe))
+def species_by_thumbnail(train, test):
+    """Class ids (N,): a vote of the 5 training images with the most similar thumbnails."""
+    model = neighbors.KNeighborsClassifier(5).fit(described(train, thumbnails), train.targets)
+    return model.predict(described(test, thumbnails))
+
+
+def species_by_histogram(train, test):
+    """Class ids (N,), by logistic regression on colour histograms."""
+    model = pipeline.make_pipeline(
+        preprocessing.StandardScaler(), linear_model.LogisticRegression(max_iter=1000)
+    )
+    model.fit(described(train, histograms), train.targets)
+    return model.predict(described(test, histograms))
 
 
 def majority_class(train, test):
-    """The commonest training class of each pixel, whatever the picture shows: ids (N, H, W)."""
-    counts = np.stack([(train.targets == c).sum(0) for c in range(train.targets.max() + 1)])
-    return np.broadcast_to(counts.argmax(0), (len(test), *counts.shape[1:]))
+    """The most frequent training class of each pixel, whatever the image shows: ids (N, H, W)."""
+    return stats.mode(train.targets).mode[None].repeat(len(test), 0)
 
 
-def nearest_picture(train, test):
-    """The mask of the training picture that is most alike on 8×8 pixels: ids (N, H, W)."""
-    search = neighbors.NearestNeighbors(n_neighbors=1).fit(described(train, thumbnails))
-    return train.targets[search.kneighbors(described(test, thumbnails), return_distance=False)[:, 0]]
+def nearest_image(train, test):
+    """The mask of the training image with the most similar thumbnail: ids (N, H, W)."""
+    nearest = metrics.pairwise_distances_argmin(
+        described(test, thumbnails), described(train, thumbnails)
+    )
+    return train.targets[nearest]
 
 
-def ceiling(truth, stride, steps=20):
-    """Scores on a map ``stride`` times smaller, fitted to the truth (N, H, W) and enlarged as an FCN's."""
+def ceiling(truth, stride):
+    """The best answer that a map ``stride`` times smaller allows, ids (N, H, W).
+
+    Scores on such a map are fitted to ``truth`` (N, H, W) and enlarged as an FCN enlarges them.
+    """
     answers = []
-    for target in torch.as_tensor(np.array(truth)).long().split(16):
-        size, hot = target.shape[1:], F.one_hot(target).movedim(-1, 1).float()
-        scores = F.adaptive_avg_pool2d(hot, [-(-side // stride) for side in size]).add(0.01).log()
-        optimizer = torch.optim.Adam([scores.requires_grad_()], lr=1.0)
-        for _ in range(steps):
+    for target in torch.tensor(truth).long().split(16):
+        size = target.shape[1:]
+        enlarge = torch.nn.Upsample(size, mode="bilinear")
+        small = [-(-side // stride) for side in size]  # rounded up
+        one_hot = F.one_hot(target).movedim(-1, 1).float()  # (N, C, H, W)
+        scores = F.adaptive_avg_pool2d(one_hot, small).add(0.01).log().requires_grad_()
+        optimizer = torch.optim.Adam([scores], 1.0)
+        for _ in range(20):
+            loss = F.cross_entropy(enlarge(scores), target)
             optimizer.zero_grad()
-            F.cross_entropy(F.interpolate(scores, size, mode="bilinear"), target).backward()
+            loss.backward()
             optimizer.step()
-        answers.append(F.interpolate(scores, size, mode="bilinear").argmax(1))
+        answers.append(enlarge(scores).argmax(1))
     return torch.cat(answers).numpy()
 
 
-def mean_colour(train, test, bands=8, levels=32):
-    """Mean training colour of each (band of rows, grey level), on the input's grey: RGB (N, 3, H, W)."""
+def mean_colour(train, test):
+    """The mean training colour of each band of rows and grey level, laid on the image's own grey.
 
-    def cells(x):  # (N, H, W)
-        rows = torch.arange(x.shape[2]) * bands // x.shape[2]
-        return rows[:, None] * levels + (rgb_to_grey(x)[:, 0] * (levels - 1)).round().long()
+    There are 8 bands and 32 levels. RGB (N, 3, H, W) in [0, 1].
+    """
 
-    def sums(x):  # of colour less grey, and the number of pixels
-        colours = F.pad(x - rgb_to_grey(x), (0, 0, 0, 0, 0, 1), value=1).movedim(1, -1).reshape(-1, 4)
-        return torch.zeros(1, bands * levels, 4).index_add_(1, cells(x).flatten(), colours[None])
+    def cells(grey):
+        # The number of each pixel's band and level: (N, 1, H, W) -> (N, H, W)
+        height = grey.shape[2]
+        band = torch.arange(height) * 8 // height
+        level = (grey[:, 0] * 31).round().long()
+        return 32 * band[:, None] + level
 
-    table = described(train, sums).sum(0)
-    table = torch.from_numpy(table[:, :3] / table[:, 3:].clip(1))
-    coloured = described(test, lambda x: (rgb_to_grey(x) + table[cells(x)].movedim(-1, 1)).clamp(0, 1))
-    return torch.from_numpy(coloured)
+    def sums(images):
+        # Per cell the sum of colour less grey, and the number of pixels: (1, 256, 4)
+        grey = rgb_to_grey(images)
+        colour = torch.cat([images - grey, torch.ones_like(grey)], 1)  # (B, 4, H, W)
+        colour = colour.movedim(1, -1).flatten(0, 2)
+        return torch.zeros(256, 4).index_add(0, cells(grey).flatten(), colour)[None]
+
+    total = sum(described(train, sums))
+    mean = total[:, :3] / total[:, 3:].clip(1)
+    grey = described(test, rgb_to_grey)
+    return (grey + mean[cells(grey)].movedim(-1, 1)).clamp(0, 1)

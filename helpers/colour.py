@@ -1,131 +1,164 @@
-"""Colour on tensors: RGB in [0, 1] to grey, to CIE Lab and back, and colours as classes.
+"""Colour on float32 tensors: RGB to grey, to CIE Lab and back, and colours as classes.
 
-scikit-image does the same on arrays and is the oracle of the tests; these run on the GPU, in batches.
+scikit-image converts arrays on the CPU. These functions convert batches, on the GPU, too.
 """
 
 from functools import cache
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what PIL's convert("L") uses
-_RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
-_XYZ_TO_RGB = tuple(map(tuple, torch.linalg.inv(torch.tensor(_RGB_TO_XYZ, dtype=torch.float64)).tolist()))
-_WHITE = (0.95047, 1.0, 1.08883)  # D65, 2° observer
+LUMA = ((0.299, 0.587, 0.114),)  # ITU-R BT.601, as in PIL's convert("L")
+RGB_TO_XYZ = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+XYZ_TO_RGB = torch.tensor(RGB_TO_XYZ, dtype=float).inverse().float()
+WHITE = torch.tensor([0.95047, 1.0, 1.08883]).view(3, 1, 1)  # D65, 2° observer
+
+CELL = 10.0  # side of a colour class in the ab plane
 REACH = 128  # largest a and b
+SIGMA = 5.0  # width of the Gaussian that spreads a colour over classes
+
+
+@cache  # making a new tensor for each batch would wait for the GPU
+def constant(values, device):
+    return torch.as_tensor(values).to(device)
+
+
+def mix(matrix, images):
+    """Multiply the channels of each pixel by a matrix: (N, C, H, W) -> (N, D, H, W)."""
+    return torch.einsum("dc,nchw->ndhw", constant(matrix, images.device), images)
 
 
 def to_float(images):
-    """Pictures as they are stored -> as they are computed with: uint8 to float in [0, 1], any shape."""
+    """uint8 images as they are stored -> float in [0, 1], any shape."""
     return images.float() / 255
 
 
 def rgb_to_grey(rgb):
-    """Luma of RGB pictures: (N, 3, H, W) -> (N, 1, H, W), in the range of the input."""
-    return torch.einsum("nchw,c->nhw", rgb, _constant(LUMA, rgb.dtype, rgb.device)).unsqueeze(1)
+    """Luma of RGB images: (N, 3, H, W) -> (N, 1, H, W), in the range of the input."""
+    return mix(LUMA, rgb)
 
 
 def put_lightness_back(rgb, grey):
-    """Keep a prediction's colour, and take its lightness from the grey picture that was the input.
+    """Keep a prediction's colour and take its lightness from ``grey``, the input.
 
-    Adding one number to all three channels changes luma but neither of the colour differences R−Y and
-    B−Y, so this is exact but for clipping. (N, 3, H, W) and (N, 1, H, W) in [0, 1] -> (N, 3, H, W).
+    Adding one number to all three channels changes the luma Y but not the colour differences
+    R−Y and B−Y. Apart from clipping, the result therefore has exactly the input's luma.
+    (N, 3, H, W) and (N, 1, H, W) in [0, 1] -> (N, 3, H, W).
     """
     return (rgb + grey - rgb_to_grey(rgb)).clamp(0, 1)
 
 
 def rgb_to_lab(rgb):
     """sRGB in [0, 1] to CIE Lab (L in [0, 100], a and b about ±100), both (N, 3, H, W)."""
-    linear = torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    xyz = _mix(_RGB_TO_XYZ, linear) / _constant(_WHITE, rgb.dtype, rgb.device)[:, None, None]
-    f = torch.where(xyz > 0.008856, xyz.clamp(min=0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
+    linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    xyz = mix(RGB_TO_XYZ, linear) / constant(WHITE, rgb.device)
+    f = torch.where(xyz > 0.008856, xyz ** (1 / 3), 7.787 * xyz + 16 / 116)
     x, y, z = f.unbind(1)
-    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
+    lab = [
+        116 * y - 16,
+        500 * (x - y),
+        200 * (y - z),
+    ]
+    return torch.stack(lab, 1)
 
 
 def lab_to_rgb(lab):
     """CIE Lab to sRGB, clipped to [0, 1]; both (N, 3, H, W)."""
     lightness, a, b = lab.unbind(1)
     y = (lightness + 16) / 116
-    f = torch.stack([y + a / 500, y, (y - b / 200).clamp(min=0)], 1)
+    x = y + a / 500
+    z = (y - b / 200).clamp(min=0)
+    f = torch.stack([x, y, z], 1)
     xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787)
-    xyz = xyz * _constant(_WHITE, lab.dtype, lab.device)[:, None, None]
-    linear = _mix(_XYZ_TO_RGB, xyz)
-    curved = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
-    return torch.where(linear > 0.0031308, curved, 12.92 * linear).clamp(0, 1)
+    linear = mix(XYZ_TO_RGB, xyz * constant(WHITE, lab.device))
+    rgb = torch.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+    return rgb.clamp(0, 1)
 
 
-class ColourClasses(nn.Module):
-    """Colours as classes (Zhang et al., 2016, arXiv:1603.08511): cells of the ab plane that sRGB can reach.
+class ColourClasses(torch.nn.Module):
+    """Colours as classes (Zhang et al., 2016, arXiv:1603.08511): cells of Lab's ab plane.
 
-    A network that names a *probability* for each cell may answer "grey-green or red" where one that
-    gives a single colour must answer with their brownish mean. As in the paper, a pixel's truth is spread
-    over its 5 nearest cells, and each answer is for ``stride`` × ``stride`` pixels: eyes see colour coarsely.
-    Unlike there, rare colours are raised when an answer is read, not in the loss: one network then gives
-    faithful and vivid pictures, and learns faster. Cells are those that hold a colour of the sRGB cube (259
-    of 10 × 10; the paper counts 313), and ab values are looked up on a grid of whole numbers.
+    A network that gives a single colour has to answer "grey-green or red" with their mean, a
+    brown. One that gives a *probability* for each cell can keep both. As in the paper, the truth
+    of a pixel is spread over its 5 nearest cells. Each answer is for ``stride`` × ``stride``
+    pixels, because eyes see colour coarsely.
+
+    Unlike the paper, we favour rare colours when an answer is read, not in the loss. One network
+    then gives both faithful and vivid images, and it learns faster. Our cells are the 259 of
+    10 × 10 that hold a colour of the sRGB cube (the paper counts 313). Colours are looked up on
+    a grid of whole a and b.
 
     Attributes:
-        centres: (Q, 2), the ab value of each cell.
-        weights: (Q,), how much rarer than others each cell is; ones until ``rebalance`` has seen data.
+        centres: (Q, 2), the a and b of each cell.
+        weights: (Q,), how much rarer than others each cell is; ones before ``rebalance``.
     """
 
-    def __init__(self, step=10.0, near=5, sigma=5.0, stride=4):
+    def __init__(self, stride=4):
         super().__init__()
         self.stride = stride
+
+        # The cells that hold a colour of sRGB
         levels = torch.linspace(0, 1, 33)
-        cube = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, -1, 1)
-        cells = (rgb_to_lab(cube)[0, 1:, :, 0].T / step).round().long()  # (33³, 2)
-        centres = torch.unique(cells, dim=0).float() * step
+        cube = torch.cartesian_prod(levels, levels, levels)  # (33³, 3)
+        ab = rgb_to_lab(cube[:, :, None, None])[:, 1:, 0, 0]  # (33³, 2)
+        centres = CELL * (ab / CELL).round().unique(dim=0)  # (Q, 2)
+
+        # For each whole a and b the nearest cells, and how a colour there is shared among them
         axis = torch.arange(-REACH, REACH + 1.0)
-        far, nearest = torch.cdist(torch.cartesian_prod(axis, axis), centres).topk(near, largest=False)
-        self.sigma = sigma
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), 2)  # (A, A, 2)
+        distance, nearest = torch.cdist(grid, centres).topk(5, largest=False)  # (A, A, 5)
+        shares = torch.softmax(distance**2 / (-2 * SIGMA**2), 2)
+
         self.register_buffer("centres", centres)
-        self.register_buffer("nearest", nearest.view(len(axis), len(axis), near))  # of each whole (a, b)
-        self.register_buffer("shares", torch.softmax(-(far**2) / (2 * sigma**2), 1).view_as(self.nearest))
+        self.register_buffer("nearest", nearest)
+        self.register_buffer("shares", shares)
         self.register_buffer("weights", torch.ones(len(centres)))
 
     def encode(self, rgb):
-        """(N, 3, H, W) RGB in [0, 1] -> 5 nearest classes, their shares: both (N, H/stride, W/stride, 5)."""
-        rgb = F.avg_pool2d(rgb, self.stride, ceil_mode=True)
-        a, b = (rgb_to_lab(rgb)[:, 1:].round().long() + REACH).clamp(0, 2 * REACH).unbind(1)
+        """(N, 3, H, W) RGB in [0, 1] -> the 5 nearest classes of each square, and their shares.
+
+        Both are (N, H/stride, W/stride, 5), rounded up.
+        """
+        small = F.avg_pool2d(rgb, self.stride, ceil_mode=True)
+        lab = rgb_to_lab(small).round().long() + REACH
+        _, a, b = lab.unbind(1)
         return self.nearest[a, b], self.shares[a, b]
 
-    def decode(self, logits, grey, temperature=0.38, rarity=0.0):
-        """The annealed mean of the predicted colours on the input's lightness: (N, 3, H, W) RGB in [0, 1].
+    def decode(self, logits, grey, temperature, rarity):
+        """The mean of the predicted colours on the input's lightness.
 
-        ``temperature`` 1 takes the mean of all that the network holds possible, towards 0 the likeliest
-        colour alone. ``rarity`` 0 believes the network, which is closest to the truth, and pale; 1 multiplies
-        its probabilities by ``weights``, as if each colour were about as common as the next: vivid, and
-        further off where it is wrong.
+        ``temperature`` 1 takes the mean of everything that the network holds possible. Towards 0
+        the likeliest colour is left alone. ``rarity`` 0 believes the network, which is closest to
+        the truth, and pale. 1 multiplies the probabilities by ``weights``, as if all colours were
+        about equally common. That is vivid, and further off where it is wrong.
+
+        (N, Q, H/stride, W/stride) and (N, 1, H, W) -> (N, 3, H, W), grey and RGB in [0, 1].
         """
-        raised = logits + rarity * self.weights.log()[:, None, None]
-        probability = torch.softmax(raised / temperature, 1)
-        ab = torch.einsum("nqhw,qc->nchw", probability, self.centres.to(logits.dtype))
-        ab = F.interpolate(ab, size=grey.shape[-2:], mode="bilinear", align_corners=False)
+        logits = logits + rarity * self.weights.log()[:, None, None]
+        probability = torch.softmax(logits / temperature, 1)
+        ab = torch.einsum("nqhw,qc->nchw", probability, self.centres)
+        ab = F.interpolate(ab, grey.shape[2:], mode="bilinear")
         lightness = rgb_to_lab(grey.expand(-1, 3, -1, -1))[:, :1]
-        return put_lightness_back(lab_to_rgb(torch.cat([lightness, ab], 1)), grey)
+        rgb = lab_to_rgb(torch.cat([lightness, ab], 1))
+        return put_lightness_back(rgb, grey)
 
-    def rebalance(self, batches, uniform=0.5):
-        """Learn how rare each colour is, as the paper's equation 4: 1 / ((1 − λ)·p + λ/Q), mean weight 1.
+    def rebalance(self, batches):
+        """Set ``weights`` to 1 / (p + 1/Q), the paper's equation 4, scaled to a mean of 1.
 
-        p are the shares of the cells in all ``batches`` (N, 3, H, W), smoothed by a Gaussian of ``sigma``.
+        p are the shares of the cells in all ``batches`` (N, 3, H, W), smoothed by a Gaussian. The
+        mean is over everything counted. Returns this module.
         """
-        count = torch.zeros(len(self.centres), dtype=torch.float64)
+        count = torch.zeros_like(self.weights, dtype=float)
         for rgb in batches:
-            count += torch.bincount(self.encode(rgb)[0][..., 0].flatten(), minlength=len(count))
-        kernel = torch.exp(-(torch.cdist(self.centres, self.centres) ** 2) / (2 * self.sigma**2)).double()
+            classes, _ = self.encode(rgb)
+            count += torch.bincount(classes[..., 0].flatten(), minlength=len(count))
+        distance = torch.cdist(self.centres, self.centres)
+        kernel = torch.exp(distance**2 / (-2 * SIGMA**2)).double()
         share = (kernel / kernel.sum(0)) @ (count / count.sum())
-        weights = 1 / ((1 - uniform) * share + uniform / len(share))
-        self.weights.copy_((weights / (share * weights).sum()).float())
+        weights = 1 / (share + 1 / len(share))
+        self.weights.copy_(weights / (share @ weights))
         return self
-
-
-def _mix(matrix, pixels):
-    return torch.einsum("dc,nchw->ndhw", _constant(matrix, pixels.dtype, pixels.device), pixels)
-
-
-@cache  # a copy for each batch would make a program wait for its GPU
-def _constant(values, dtype, device):
-    return torch.tensor(values, dtype=dtype, device=device)

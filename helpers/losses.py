@@ -1,4 +1,4 @@
-"""Cross-entropies: for classes, with Dice beside it, and three readings of it for colour."""
+"""The losses: cross-entropy and Dice for classes, and four losses for colours."""
 
 import torch
 import torch.nn.functional as F
@@ -7,64 +7,78 @@ import torch.nn.functional as F
 def class_cross_entropy(logits, target, *, weight=None, label_smoothing=0.0):
     """Mean cross-entropy of class logits (N, C, ...) against integer targets (N, ...).
 
-    With a ``weight`` (C,) of the classes it is not divided by the weights that a batch happens to hold.
+    ``weight`` (C,) weighs the classes. The sum is then still divided by the number of targets.
+    PyTorch divides by the sum of their weights instead, which differs from batch to batch.
     """
+    target = target.long()
     if weight is None:
-        return F.cross_entropy(logits, target.long(), label_smoothing=label_smoothing)
-    each = F.cross_entropy(logits, target.long(), label_smoothing=label_smoothing, reduction="none")
-    return (weight.to(logits.device)[target.long()] * each).mean()
+        return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
+    each = F.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="none")
+    return (weight.to(logits.device)[target] * each).mean()
 
 
 def balance(counts, power):
-    """Weights of classes by their ``counts`` (C,): 1 / share^power, of mean 1 over all that was counted.
+    """Weights of classes from their ``counts`` (C,): 1 / share^power, scaled to a mean of 1.
 
-    A ``power`` of 0 weighs each pixel alike, 1 each class; one that never occurs weighs nothing.
+    The mean is over everything counted. With a ``power`` of 0 each pixel weighs the same, with 1
+    each class does. A class that never occurs gets the weight 0.
     """
-    share = torch.as_tensor(counts, dtype=torch.float64) / sum(counts)
-    weight = torch.where(share > 0, share.clamp(min=1e-12) ** -power, 0)
-    return (weight / (weight * share).sum()).float()
+    share = torch.as_tensor(counts, dtype=float) / sum(counts)
+    weight = torch.where(share > 0, share**-power, 0)
+    return (weight / (weight @ share)).float()
 
 
 def soft_dice(logits, target):
-    """1 − the Dice overlap of softmax(logits) (N, C, H, W) with class ids (N, H, W), over a whole batch.
+    """1 − Dice of the probabilities of logits (N, C, H, W) and class ids (N, H, W), in [0, 1].
 
-    The mean over the classes that occur there: each counts alike, however few its pixels (Milletari et al.,
-    2016, arXiv:1606.04797, with sums instead of squares).
+    The overlap is computed over a whole batch, then averaged over the classes in ``target``. Each
+    class counts alike, however few its pixels. Milletari et al. (2016, arXiv:1606.04797) square
+    the terms of the denominator, we do not.
     """
-    given, target = torch.softmax(logits, 1), target.long()
-    hit, empty = given.gather(1, target[:, None]).flatten(), given.new_zeros(logits.shape[1])
-    both, truth = (empty.index_add(0, target.flatten(), x) for x in (hit, torch.ones_like(hit)))
-    overlap = (2 * both + 1) / (given.sum((0, 2, 3)) + truth + 1)
-    return 1 - (overlap * (truth > 0)).sum() / (truth > 0).sum()
+    target = target.long()
+    probability = torch.softmax(logits, 1)
+    hit = probability.gather(1, target[:, None]).flatten()  # (N·H·W,), of the true class
+    classes = target.flatten()
+    zeros = probability.new_zeros(logits.shape[1])
+
+    # Sums of each class, (C,)
+    both = zeros.index_add(0, classes, hit)
+    truth = zeros.index_add(0, classes, torch.ones_like(hit))
+    given = probability.sum((0, 2, 3))
+
+    overlap = (2 * both + 1) / (given + truth + 1)
+    occurs = truth > 0
+    return 1 - (overlap * occurs).sum() / occurs.sum()
 
 
 def soft_cross_entropy(logits, classes, shares):
-    """Cross-entropy against targets spread over K classes each, as Zhang et al. (2016) train colours.
+    """Cross-entropy against targets spread over K classes (Zhang et al., 2016, arXiv:1603.08511).
 
-    ``logits`` (N, C, H, W); ``classes`` and their ``shares`` (N, H, W, K).
+    ``logits`` (N, C, H, W). ``classes`` (N, H, W, K) are ids, ``shares`` their probabilities.
     """
-    wanted = torch.log_softmax(logits, 1).gather(1, classes.movedim(-1, 1))
+    log_probability = torch.log_softmax(logits, 1)
+    wanted = log_probability.gather(1, classes.movedim(-1, 1))  # (N, K, H, W)
     return -(shares.movedim(-1, 1) * wanted).sum(1).mean()
 
 
 def channel_cross_entropy(logits, rgb):
-    """Binary cross-entropy of each colour channel; ``logits`` and ``rgb`` in [0, 1] are (N, 3, H, W).
+    """Binary cross-entropy of each colour channel; ``logits`` and ``rgb`` are (N, 3, H, W).
 
-    The reading of "cross-entropy with three RGB outputs" that yields a picture: each channel's
-    brightness is the probability of a lit sub-pixel, and sigmoid(logits) is the picture.
+    This reading of "cross-entropy with three RGB outputs" gives an image, sigmoid(logits). A
+    channel's brightness in [0, 1] is the probability that a sub-pixel is lit.
     """
     return F.binary_cross_entropy_with_logits(logits, rgb)
 
 
 def softmax_cross_entropy(logits, rgb):
-    """The literal reading, kept to show that it fails: the channels as three competing classes.
+    """The literal reading, kept to show that it fails: the channels compete as three classes.
 
-    What ``nn.CrossEntropyLoss`` does with a float target. The loss has no optimum in brightness:
-    softmax sums to one over the channels, so only r/(r+g+b) can be learnt.
+    ``nn.CrossEntropyLoss`` does this with a float target. The softmax sums to one over the
+    channels, so the loss cannot see brightness. Only r/(r+g+b) can be learnt.
     """
     return F.cross_entropy(logits, rgb)
 
 
 def l1(logits, rgb):
-    """Mean absolute error of sigmoid(logits) against ``rgb``, both (N, 3, H, W) in [0, 1]."""
-    return (torch.sigmoid(logits) - rgb).abs().mean()
+    """Mean absolute error of sigmoid(logits) against ``rgb`` in [0, 1], both (N, 3, H, W)."""
+    return F.l1_loss(torch.sigmoid(logits), rgb)

@@ -1,206 +1,264 @@
-"""Numbers from predictions: accuracy and IoU, picture quality, and how sure a mean over a test set is."""
+"""Scores of predictions, and how sure a mean over a test set is."""
 
-import math
 import warnings
 
 import numpy as np
 import torch
-from scipy.ndimage import maximum_filter, minimum_filter
+from scipy.ndimage import morphological_gradient
 from scipy.special import stdtrit
+from scipy.stats import sem
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
 from helpers.colour import rgb_to_grey
 
-Z = 1.96  # the normal distribution's 95 %
+Z = 1.96  # 95 % of a normal distribution lie within so many standard deviations of its mean
 
 
 class ConfusionMatrix:
     """Counts of (true class, predicted class) pairs over a whole data set.
 
-    Every score is a ratio of these counts, so none depends on the batch size or on the order of the
-    batches. ``update`` stays on the device of its arguments and never waits for it.
+    Every score is a ratio of these counts. It does not depend on the batch size or on the order
+    of the batches. ``update`` computes on the device of its arguments and never waits for it.
     """
 
     def __init__(self, num_classes):
         self.num_classes = num_classes  # ids are 0 … num_classes − 1
-        # The matrix, flat, then the pairs out of range. States of several processes add up.
-        self.state = torch.zeros(num_classes**2 + 1, dtype=torch.int64)
+        # The matrix, in a frame that counts ids out of range. Processes add up their states.
+        self.state = torch.zeros(num_classes + 2, num_classes + 2, dtype=int)
 
     def update(self, prediction, target):
-        """Add integer class maps of one shape, or logits (N, C, ...) with a target (N, ...)."""
-        shapes, classes = f"{tuple(prediction.shape)} and {tuple(target.shape)}", self.num_classes
-        if prediction.is_floating_point() and prediction.shape[1:2] == (classes,):
-            prediction = prediction.argmax(1)
-        if prediction.is_floating_point() or prediction.shape != target.shape:
+        """Add class ids of one shape, or logits (N, C, ...) with class ids (N, ...).
+
+        Raises ValueError for other shapes.
+        """
+        expected = list(target.shape)
+        is_logits = prediction.is_floating_point()
+        if is_logits:
+            expected.insert(1, self.num_classes)
+        if list(prediction.shape) != expected:
             raise ValueError(
-                f"prediction and target of shapes {shapes} do not fit: expected class ids of one shape, or "
-                f"logits (N, {classes}, ...) and ids (N, ...)"
+                f"predictions of shape {list(prediction.shape)} do not fit targets of shape "
+                f"{list(target.shape)}: expected class ids of one shape, or logits (N, C, ...)"
             )
-        target, prediction = target.long(), prediction.long()
-        inside = (target >= 0) & (target < classes) & (prediction >= 0) & (prediction < classes)
-        cell = torch.where(inside, target * classes + prediction, classes**2).flatten()
-        # scatter_add_, not bincount: bincount has to ask the GPU for its largest value.
-        self.state = self.state.to(cell.device).scatter_add_(0, cell, torch.ones_like(cell))
+        if is_logits:
+            prediction = prediction.argmax(1)
+        pair = torch.stack([target, prediction]).long()  # (2, N, ...)
+        row, column = pair.clamp(-1, self.num_classes) + 1
+        cell = (len(self.state) * row + column).flatten()
+        self.state = self.state.to(cell.device)
+        # scatter_add_, because bincount has to ask the GPU for its largest value.
+        self.state.view(-1).scatter_add_(0, cell, torch.ones_like(cell))
         return self
 
     @property
     def matrix(self):
-        """(C, C) int64 on the CPU: row = true class, column = predicted class."""
-        counts = self.state.cpu()
-        if counts[-1]:
-            outside = f"{int(counts[-1])} predictions or targets lie outside 0 … {self.num_classes - 1}"
-            raise ValueError(f"{outside}: is num_classes right, and have all pixels a label?")
-        return counts[:-1].view(self.num_classes, self.num_classes)
+        """(C, C) int64: a row per true class, a column per predicted class."""
+        framed = self.state.cpu().numpy()
+        matrix = framed[1:-1, 1:-1]
+        outside = framed.sum() - matrix.sum()
+        if outside:
+            raise ValueError(
+                f"{outside} predictions or targets lie outside 0 … {self.num_classes - 1}: "
+                "is num_classes right, and do all pixels have a label?"
+            )
+        return matrix
 
     @property
     def accuracy(self):
-        """Share of examples (or pixels) whose class is right; nan before the first one."""
-        return float(self.matrix.double().trace() / self.matrix.sum())
-
-    @property
-    def iou(self):
-        """(C,) float64: TP / (TP + FP + FN) of each class; nan where it is absent from both."""
-        return torch.from_numpy(iou_of(self.matrix.numpy()))
+        """Share of images or pixels whose class is right; nan before the first one."""
+        return float(self.matrix.trace() / self.matrix.sum())
 
     @property
     def mean_iou(self):
-        """Mean of ``iou`` over the classes that occur in truth or prediction, counts summed first."""
-        return float(self.iou.nanmean())
+        """Mean of ``iou_of`` over the classes that occur in the truth or the prediction."""
+        return float(torch.from_numpy(iou_of(self.matrix)).nanmean())
 
 
 def iou_of(matrix):
-    """IoU of each class of confusion matrices (..., C, C) -> (..., C)."""
-    hit = np.diagonal(matrix, axis1=-2, axis2=-1)
-    with np.errstate(invalid="ignore"):
-        return hit / (matrix.sum(-1) + matrix.sum(-2) - hit)
+    """IoU of each class from confusion matrices: (..., C, C) -> (..., C)."""
+    hit = np.einsum("...cc->...c", matrix)  # the diagonal
+    union = matrix.sum(-1) + matrix.sum(-2) - hit
+    with np.errstate(invalid="ignore"):  # 0 / 0: a class that occurs nowhere is nan
+        return hit / union
+
+
+def mean_iou_of(matrix):
+    """Mean IoU over the classes that occur, from confusion matrices: (..., C, C) -> (...)."""
+    return np.nanmean(iou_of(matrix), -1)
 
 
 def per_image_confusion(predictions, targets, num_classes, keep=None):
-    """One confusion matrix per image: two (N, H, W) maps of class ids -> (N, C, C) int64.
+    """One confusion matrix per image: two (N, H, W) arrays of class ids -> (N, C, C) int64.
 
-    ``keep`` (N, H, W) bool says which pixels count; default: all.
+    ``keep`` (N, H, W) bool says which pixels count. By default all do.
     """
-    cells = np.asarray(targets).astype(np.int64) * num_classes + np.asarray(predictions)
-    keep = np.ones(cells.shape, bool) if keep is None else np.asarray(keep)
-    counts = [np.bincount(c[k], minlength=num_classes**2) for c, k in zip(cells, keep, strict=True)]
-    return np.stack(counts).reshape(-1, num_classes, num_classes)
+    image = np.arange(len(targets))[:, None, None]  # (N, 1, 1)
+    shape = (len(targets), num_classes, num_classes)
+    cells = np.ravel_multi_index((image, targets, predictions), shape)  # (N, H, W)
+    if keep is not None:
+        cells = cells[keep]
+    return np.bincount(cells.flatten(), minlength=np.prod(shape)).reshape(shape)
 
 
 def border_band(target, share=0.015, distance=None):
-    """Pixels near another class, where crispness shows: (N, H, W) ids -> (N, H, W) bool.
+    """Which pixels lie near another class: (N, H, W) class ids -> (N, H, W) bool.
 
-    Near is within ``share`` of the picture's diagonal (at least 1 pixel), so that the band means the same
-    at every size: the habit of Boundary IoU (Cheng et al., 2021). Or within ``distance`` pixels.
+    Near is within ``distance`` pixels. The default is ``share`` of the image's diagonal, at
+    least 1 pixel, so that the band means the same at every size (Cheng et al., 2021).
     """
-    ids = np.asarray(target)
-    distance = distance or max(1, round(share * math.hypot(*ids.shape[1:])))
-    window = (1, 2 * distance + 1, 2 * distance + 1)
-    return maximum_filter(ids, window) != minimum_filter(ids, window)
+    if distance is None:
+        distance = max(1, round(share * np.hypot(*target.shape[1:])))
+    side = 2 * distance + 1
+    return morphological_gradient(target, (1, side, side)) > 0
 
 
-def bootstrap(values, statistic=None, *, groups=None, resamples=1000, seed=0):
-    """95 % interval of a statistic over test images and, of several trainings, over their seeds.
+def bootstrap(values, statistic=None, *, groups, resamples=1000):
+    """95 % interval of a statistic over test images and, with several trainings, over seeds.
 
-    What is drawn anew with replacement are *units*: pictures, or groups of pictures that are no independent
-    evidence, such as two views of one scene. Two or three seeds drawn anew would tell too little about the
-    next one: their mean gets an error of Student's t with S − 1 degrees of freedom instead. A share of 0 or 1
-    of ``values`` that are bool, where nothing can be drawn that differs, gets Wilson's bound.
+    A test set is a sample: other images would give another score. To see how much scores differ,
+    we resample the test set with replacement many times. The interval holds the middle 95 % of
+    the scores. What is resampled are *units*: images, or groups of images that are no
+    independent evidence, such as two views of one scene.
+
+    Seeds are a sample, too, but two or three are too few to resample. The error of their mean
+    follows Student's t distribution with S − 1 degrees of freedom instead.
+
+    If all answers are right, or all are wrong, every resample gives the same share. Such shares
+    get the bound of Wilson's interval, where ``values`` are bool.
 
     Args:
-        values: (S, N, ...) for S seeds one value, or one confusion matrix, per test image.
-        statistic: from *means* over drawn test sets (R, S, ...) to (R, S) or (R, S, C); default: the mean.
-        groups: (N,) the unit of each image; default: every image is one.
+        values: (S, N, ...), for S seeds one value or one confusion matrix per test image.
+        statistic: maps means over test sets (R, S, ...) to (R, S) or (R, S, C). The default is
+            the mean itself.
+        groups: (N,) the unit of each image.
 
     Returns:
-        (value, the mean over seeds; lower bound; upper bound), floats or, of (R, S, C), an array (C, 3).
+        An array of value, low and high. The value is the mean over the seeds. The shape is (3,)
+        or, with a statistic to (R, S, C), (C, 3).
     """
-    share = np.asarray(values).dtype == bool  # of right answers
-    values, statistic = np.asarray(values, dtype=np.float64), statistic or (lambda mean: mean)
-    seeds, n = values.shape[:2]
-    _, unit = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)
-    units, random = unit.max() + 1, np.random.default_rng(seed)
-    drawn = random.multinomial(units, np.full(units, 1 / units), size=resamples)[:, unit]  # (R, N)
-    means = np.tensordot(drawn / drawn.sum(1, keepdims=True), values, (1, 1))  # (R, S, ...)
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a class that never occurs: nan
-        each, spread = statistic(values.mean(1)[None])[0], 0.0  # (S,) or (S, C)
+    is_share = values.dtype == bool and values.ndim == 2
+    values = values.astype(float)
+    seeds = len(values)
+    statistic = statistic or np.asarray
+    random = np.random.default_rng(0)
+
+    # 1. How often each resampled test set holds each unit, and so each of its images.
+    names, unit = np.unique(groups, return_inverse=True)  # unit: (N,) numbers from 0
+    units = len(names)
+    times = random.multinomial(units, np.full(units, 1 / units), resamples)  # (R, units)
+    times = times[:, unit]  # (R, N)
+
+    # 2. The mean of each resampled test set, then its statistic.
+    weights = times / times.sum(1, keepdims=True)
+    means = np.tensordot(weights, values, (1, 1))  # (R, S, ...)
+    with warnings.catch_warnings(action="ignore"):  # the score of an absent class is nan
+        scores = statistic(means).mean(1)  # (R,) or (R, C)
+        measured = statistic(values.mean(1)[None])[0]  # (S,) or (S, C), on the test set itself
+
+        # 3. The seeds: each resample gets one quantile of Student's t, in random order.
         if seeds > 1:
-            error = random.permutation(stdtrit(seeds - 1, (np.arange(resamples) + 0.5) / resamples))
-            spread = np.multiply.outer(error, each.std(0, ddof=1) / math.sqrt(seeds))
-        low, high = np.nanpercentile(statistic(means).mean(1) + spread, [2.5, 97.5], axis=0)
-    value = each.mean(0)
-    if np.ndim(value):
-        return np.stack([value, low, high], -1)
-    if share and values.ndim == 2:
-        beyond = Z**2 / (units + Z**2) * (value in (0, 1))
-        low, high = max(0, min(low, value - beyond)), min(1, max(high, value + beyond))
-    return float(value), float(low), float(high)
+            quantiles = stdtrit(seeds - 1, (np.arange(resamples) + 0.5) / resamples)
+            scores = scores + np.multiply.outer(random.permutation(quantiles), sem(measured))
 
+        low, high = np.nanpercentile(scores, [2.5, 97.5], axis=0)
 
-def mean_iou_of(matrices):
-    """Mean IoU over the classes that occur in truth or prediction, of matrices (..., C, C) -> (...)."""
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # no class at all: nan
-        return np.nanmean(iou_of(matrices), -1)
+    # 4. Shares stay between 0 and 1. At 0 and 1 the resamples are all alike.
+    value = measured.mean(0)
+    if is_share:
+        if value in (0, 1):
+            reach = Z**2 / (units + Z**2)
+            low = value - reach
+            high = value + reach
+        low = max(0, low)
+        high = min(1, high)
+    return np.stack([value, low, high], -1)
 
 
 def psnr(prediction, truth):
-    """Peak signal-to-noise ratio of each picture, in dB: two (N, 3, H, W) in [0, 1] -> (N,)."""
-    return -10 * ((prediction - truth) ** 2).flatten(1).mean(1).clamp(min=1e-10).log10()
+    """Peak signal-to-noise ratio of each image in dB: two (N, 3, H, W) in [0, 1] -> (N,)."""
+    error = ((prediction - truth) ** 2).flatten(1).mean(1)
+    return -10 * error.clamp(min=1e-10).log10()
 
 
 class MeanPSNR:
-    """Mean over pictures of ``psnr``."""
+    """The mean of ``psnr`` over images."""
 
     def __init__(self):
-        self.state = torch.zeros(2)  # sum, count: states of several processes add up
+        self.state = torch.zeros(2)  # sum and count. Processes add up their states.
 
     def update(self, prediction, truth):
-        """Add RGB pictures, both (N, 3, H, W) in [0, 1]."""
+        """Add RGB images, both (N, 3, H, W) in [0, 1]."""
         values = psnr(prediction, truth)
-        new = torch.stack([values.sum(), values.new_full((), len(values))])
-        self.state = self.state.to(values.device) + new
+        self.state = self.state.to(values.device)
+        self.state[0] += values.sum()
+        self.state[1] += len(values)
         return self
 
     @property
     def psnr(self):
-        total, count = self.state.tolist()
-        return total / count if count else float("nan")
+        """In dB; nan before the first image."""
+        total, count = self.state.cpu().double()
+        return float(total / count)
 
 
 def colourfulness(rgb):
-    """Hasler and Süsstrunk (2003), equation for M̂³, on the 0–255 scale: (N, 3, H, W) in [0, 1] -> (N,)."""
-    red, green, blue = (255 * rgb).flatten(2).unbind(1)
+    """How colourful each image is: (N, 3, H, W) in [0, 1] -> (N,), from 0 (grey) to about 200.
+
+    Hasler and Süsstrunk (2003), the equation for M̂³, on the 0–255 scale.
+    """
+    red, green, blue = (255 * rgb).flatten(2).unbind(1)  # (N, H·W) each
     opponents = torch.stack([red - green, (red + green) / 2 - blue])  # (2, N, H·W)
     spread = opponents.std(-1, correction=0).norm(dim=0)
-    return spread + 0.3 * opponents.mean(-1).norm(dim=0)
+    distance = opponents.mean(-1).norm(dim=0)
+    return spread + 0.3 * distance
 
 
 def gradient_energy(prediction, truth):
-    """Mean squared difference of neighbouring pixels' luma / the truth's: (N, 3, H, W) in [0, 1] -> (N,).
+    """Gradient energy of luma relative to the truth's: two (N, 3, H, W) in [0, 1] -> (N,).
 
-    Below 1 is blurred; above 1 may be sharper, or noise.
+    Below 1 the prediction is blurred. Above 1 it may be sharper, or noisy.
     """
-    grey = [rgb_to_grey(x) for x in (prediction, truth)]
-    across, down = ([x.diff(dim=d).square().flatten(1).mean(1) for x in grey] for d in (-1, -2))
-    return (across[0] + down[0]) / (across[1] + down[1]).clamp(min=1e-10)
+    return _gradient_energy(prediction) / _gradient_energy(truth).clamp(min=1e-10)
+
+
+def _gradient_energy(rgb):
+    """Mean squared difference of neighbouring pixels' luma, across and down: (N,)."""
+    grey = rgb_to_grey(rgb)
+    across = grey.diff().square().flatten(1).mean(1)
+    down = grey.diff(dim=-2).square().flatten(1).mean(1)
+    return across + down
 
 
 def colour_scores(prediction, truth):
-    """Every score of coloured pictures: two (N, 3, H, W) in [0, 1] -> dict of (N,) arrays.
+    """Every score of coloured images: two (N, 3, H, W) in [0, 1], on the CPU -> {name: (N,) array}.
 
-    ``psnr`` in dB; ``ssim`` with its paper's window, but as the mean over R, G and B; ``ciede2000`` and
-    ``ab_error`` (colour alone, Lab units) as means over pixels; ``colourfulness`` and ``gradient_energy`` (of
-    luma) relative to the truth.
+    ``psnr`` is in dB. ``gradient_energy`` (of luma) and ``colourfulness`` are relative to the
+    truth's. ``ssim`` is the mean over R, G and B, with the window of Wang et al. (2004).
+    ``ciede2000`` and ``ab_error``, which ignores lightness, are means over pixels in Lab units.
     """
-    relative = colourfulness(prediction) / colourfulness(truth).clamp(min=1e-6)
-    scores = {"psnr": psnr(prediction, truth), "gradient_energy": gradient_energy(prediction, truth)}
-    scores = {name: values.cpu().numpy() for name, values in (scores | {"colourfulness": relative}).items()}
-    wang = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}  # SSIM's own paper, 2004
     rows = []
-    for one, other in zip(*(x.permute(0, 2, 3, 1).cpu().numpy() for x in (prediction, truth)), strict=True):
-        lab, true_lab = rgb2lab(one), rgb2lab(other)
-        ssim = structural_similarity(one, other, channel_axis=-1, data_range=1, **wang)
-        ab_error = np.linalg.norm(lab[..., 1:] - true_lab[..., 1:], axis=-1).mean()
-        rows.append((ssim, deltaE_ciede2000(lab, true_lab).mean(), ab_error))
-    columns = np.array(rows).reshape(-1, 3).T
-    return scores | dict(zip(("ssim", "ciede2000", "ab_error"), columns, strict=True))
+    for image, true in zip(prediction.numpy(), truth.numpy(), strict=True):  # (3, H, W) each
+        similarity = structural_similarity(
+            image,
+            true,
+            channel_axis=0,
+            data_range=1,
+            gaussian_weights=True,
+            use_sample_covariance=False,
+        )
+        lab = rgb2lab(image, channel_axis=0)
+        true_lab = rgb2lab(true, channel_axis=0)
+        difference = deltaE_ciede2000(lab, true_lab, channel_axis=0).mean()
+        ab_error = np.linalg.norm((lab - true_lab)[1:], axis=0).mean()
+        rows.append((similarity, difference, ab_error))
+    ssim, ciede2000, ab_error = np.array(rows).T
+    relative = colourfulness(prediction) / colourfulness(truth).clamp(min=1e-6)
+    return {
+        "psnr": psnr(prediction, truth).numpy(),
+        "gradient_energy": gradient_energy(prediction, truth).numpy(),
+        "colourfulness": relative.numpy(),
+        "ssim": ssim,
+        "ciede2000": ciede2000,
+        "ab_error": ab_error,
+    }

@@ -1,8 +1,6 @@
 """What a notebook leaves behind: figures, and one table of scores as CSV, JSON and LaTeX."""
 
 import json
-import math
-import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,50 +8,42 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from helpers import ROOT
-from helpers.figures import STYLE, WIDEST, captioned, spoken
+from helpers import ROOT, plural
+from helpers.figures import STYLE, WIDEST, spoken
 from helpers.metrics import bootstrap, mean_iou_of
+from helpers.publishing.tables import COLUMNS, by_network, joined, latex, show
 
-COLUMNS = ["task", "data", "network", "score", "value", "low", "high", "seeds", "units", "reported"]
-RUNNING = ".running"  # suffix of a lock: ``python -m helpers run`` executes this notebook
-FEW = 10  # units: an interval drawn from fewer is too narrow
-REPORTED = {  # the report's own numbers; of colours it has pictures only
-    ("classification", "residual"): {"accuracy": 0.90, "loss": 0.0656},
-    ("segmentation", "FCN-32s"): {"mean_iou": 0.458},
-    ("segmentation", "U-Net"): {"mean_iou": 0.478},
-    ("colorization", "U-Net"): {},
-    ("colorization", "no skips"): {},
+FEW = 10  # units: an interval that rests on fewer is too narrow
+REPORTED = {  # the report's own numbers; for colorization it has images only
+    "classification": {"residual": {"accuracy": 0.90, "loss": 0.0656}},
+    "segmentation": {"FCN-32s": {"mean_iou": 0.458}, "U-Net": {"mean_iou": 0.478}},
+    "colorization": {"U-Net": {}, "no skips": {}},
 }
-MAIN = {  # of a task's table in a paper; results.csv holds all scores
-    "classification": ["accuracy", "loss"],
-    "segmentation": ["mean_iou", "border_mean_iou", "pixel_accuracy"],
-    "colorization": ["psnr", "ssim", "ab_error"],
-}
-PREAMBLE = r"""% needs \usepackage{booktabs,graphicx} in the preamble; all scores stand in results.csv
-\providecommand{\fitted}[1]{\resizebox{\ifdim\width>\columnwidth\columnwidth\else\width\fi}{!}{#1}}
-"""
-ESCAPED = {sign: f"\\{sign}" for sign in "#$%&_{}"} | {"[": "{[}", "−": "$-$", "→": r"$\to$"}
-ESCAPED |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-ESCAPED |= {"<": "$<$", ">": "$>$", "|": "$|$", "×": r"$\times$", "·": r"$\cdot$", "²": "$^2$"}
 
 
 def report_folder(preset, seeds=1, **sources):
-    """``reports/<preset>/``, and for each data set of one's own or more seeds another one.
+    """``reports/<preset>/``. Other data sets and more seeds have folders of their own.
 
     >>> report_folder("quick", 3, streets="~/camvid").name
     'quick-streets-camvid-seeds3'
     """
-    given = {name: Path(source).expanduser().resolve().name for name, source in sources.items() if source}
-    own = [f"{name}-{folder.split('.')[0]}" for name, folder in given.items() if folder != "synthetic"]
-    return ROOT / "reports" / "-".join([preset, *own, *[f"seeds{seeds}"] * (seeds > 1)])
+    name = preset
+    for data_set, source in sources.items():
+        if source and source != "synthetic":
+            folder = Path(source).expanduser().resolve().name
+            name += f"-{data_set}-{folder.split('.')[0]}"
+    if seeds > 1:
+        name += f"-seeds{seeds}"
+    return ROOT / "reports" / name
 
 
 class Results:
-    """Collects one task's scores and saves them under ``folder`` beside those of the other tasks.
+    """Collects one task's scores and saves them beside those of the other tasks.
 
     Args:
-        folder: gets ``figures/`` and ``results.csv``, ``.json`` and ``.tex``; a task replaces its older rows.
-        data: the ``DataSet`` that the scores come from; its label stands in every row.
+        folder: gets ``figures/`` and ``results.csv``, ``.json`` and ``.tex``.
+        task: its name. Its rows replace those of an earlier run in ``folder``.
+        data: the ``DataSet`` that the scores come from. Its label stands in every row.
         chosen: the preset that the networks are trained by.
         seeds: how often each network is trained.
 
@@ -61,205 +51,220 @@ class Results:
     """
 
     def __init__(self, folder, task, data, chosen, seeds=1):
-        self.folder, self.task, self.data = Path(folder), task, data
-        self.chosen, self.seeds = chosen, seeds
-        self.rows, self.pictures = {}, {}  # of (network, score): a row; values, statistic, pictures kept
-        others = {row["data"] for row in saved_rows(self.folder) if row["task"] == task} - {data.label}
-        if others:
-            found = f"{self.folder} holds {task} scores on {', '.join(others)}"
-            raise ValueError(f"{found}, not on {data.label}: give another folder as OUT, or move that one")
+        self.folder = Path(folder)
+        self.task = task
+        self.data = data
+        self.chosen = chosen
+        self.seeds = seeds
+        self.comparable = not data.synthetic and chosen.name in ("report", "best")
+        self.rows = {}  # (network, score): a dict with COLUMNS
+        self.measured = {}  # (network, score): its values, their statistic, keep and seeds
+
+        for row in saved_rows(self.folder):
+            if row["task"] == task and row["data"] != data.label:
+                raise ValueError(
+                    f"{self.folder} holds {task} scores on {row['data']}, not on {data.label}: "
+                    "give another folder as OUT, or move that one"
+                )
 
     def measure(self, network, *, seeds=None, keep=None, **scores):
-        """Add mean scores with intervals, from one value per seed and test picture, (S, N): of confusion
-        matrices (S, N, C, C) the mean IoU, of a pair (values, statistic) what ``bootstrap`` makes of the two.
+        """Add mean scores and their intervals.
 
-        ``keep`` (N,) bool says which pictures count; ``seeds=0``, with S = 1, that no network is trained.
+        Args:
+            network: the name of its rows.
+            seeds: how many trainings the values are of. 0 means that no network is trained.
+            keep: (N,) bool, the test images that count. Default: all.
+            scores: (S, N) each, one value per seed and test image. Of confusion matrices, which are
+                (S, N, C, C), the mean IoU is taken. A pair (values, statistic) names what
+                ``bootstrap`` takes of the values.
+
+        Raises ValueError for another number of seeds, and for other values under a known name.
         """
-        seeds, keep = self.seeds if seeds is None else seeds, slice(None) if keep is None else keep
+        if seeds is None:
+            seeds = self.seeds
+        if keep is None:
+            keep = np.ones_like(self.data.test.groups, bool)
         for score, values in scores.items():
-            values, statistic = values if isinstance(values, tuple) else (values, None)
+            statistic = np.asarray  # the mean itself
+            if isinstance(values, tuple):
+                values, statistic = values
+            elif np.ndim(values) == 4:
+                statistic = mean_iou_of
             values = np.asarray(values)[:, keep]
+
             if len(values) != max(seeds, 1):
-                raise ValueError(f"{network}, {score}: values of {len(values)} seeds, but there are {seeds}")
-            statistic = statistic or (mean_iou_of if values.ndim == 4 else None)
-            self.pictures[network, score] = values, statistic, keep
-            interval = bootstrap(values, statistic, groups=self.data.test.groups[keep])
-            self._add(network, score, interval, seeds, keep)
+                raise ValueError(
+                    f"{network}, {score}: values of {plural(len(values), 'seed')}, "
+                    f"but there are {seeds}"
+                )
+            known = self.measured.get((network, score))
+            if known and not np.array_equal(known[0], values, equal_nan=True):
+                raise ValueError(
+                    f"{network}, {score} was measured before, with other values: "
+                    "give another name, or begin anew with Results(...)"
+                )
+
+            measured = values, statistic, keep, seeds
+            self.measured[network, score] = measured
+            self._add(network, score, *measured)
 
     def difference(self, one, other, *scores):
-        """Add how far ``one`` is above ``other``, both on the same drawn test sets; a table of it."""
-        name = f"{one} − {other}"
-        for score in scores:
-            (values, statistic, keep), (others, _, _) = self.pictures[one, score], self.pictures[other, score]
+        """Add by how much ``one`` is above ``other``, image by image; returns a table of it.
 
-            def apart(means, of=statistic or np.asarray):
+        Raises ValueError where the two were measured on different images.
+        """
+        name = f"{one} − {other}"
+        table = {}
+        for score in scores:
+            values, statistic, keep, seeds = self.measured[one, score]
+            others, _, others_keep, others_seeds = self.measured[other, score]
+            if not np.array_equal(keep, others_keep):
+                raise ValueError(
+                    f"{one} and {other} were measured on different images ({score}): "
+                    "measure both with the same keep"
+                )
+
+            def apart(means, of=statistic):
                 return of(means[:, :, 0]) - of(means[:, :, 1])
 
-            pairs = np.stack(np.broadcast_arrays(values, others), 2)
-            interval = bootstrap(pairs, apart, groups=self.data.test.groups[keep])
-            self._add(name, score, interval, self.seeds, keep)
-        verdicts = {True: "zero is inside: no difference shown", False: "clear of zero"}
-        inside = [verdicts[self[name, score][1] <= 0 <= self[name, score][2]] for score in scores]
-        shown, measured = self.table(name), [spoken(score) for score in scores]
-        return shown[measured].T.assign(interval=inside, evidence=shown["evidence"].item())
+            pairs = np.stack(np.broadcast_arrays(values, others), 2)  # (S, N, 2, ...)
+            seeds = max(seeds, others_seeds)
+            interval = self._add(name, score, pairs, apart, keep, seeds)
+
+            _, low, high = interval
+            verdict = "clear of zero"
+            if low <= 0 <= high:
+                verdict = "zero is inside: no difference shown"
+            table[spoken(score)] = {
+                name: show(*interval),
+                "interval": verdict,
+                "evidence": self.evidence(seeds, keep),
+            }
+        return pd.DataFrame(table).T
 
     def __getitem__(self, key):
         """(value, low, high) of (network, score)."""
-        return tuple(self.rows[key][4:7])
+        row = self.rows[key]
+        return row["value"], row["low"], row["high"]
 
     def intervals(self, score, *networks):
         """{network: (value, low, high)} of those measured by ``score``, or of the named ones."""
-        measured = [n for n, s in self.pictures if s == score and (not networks or n in networks)]
-        return {network: self[network, score] for network in measured}
+        return {
+            network: self[network, score]
+            for network, other in self.measured
+            if other == score and (not networks or network in networks)
+        }
 
     def evidence(self, seeds=None, keep=slice(None)):
-        """What an interval rests on: "3 seeds, 29 scenes"; of a baseline the latter alone."""
-        seeds = self.seeds if seeds is None else seeds
-        count, unit = len(np.unique(self.data.test.groups[keep])), self.data.test.unit
-        return joined(seeds, f"{count} {unit}{' (too few for a safe interval)' * (count < FEW)}")
+        """What an interval rests on: "3 seeds, 29 scenes". For a baseline, the scenes alone."""
+        if seeds is None:
+            seeds = self.seeds
+        count = len(np.unique(self.data.test.groups[keep]))
+        units = f"{count} {self.data.test.unit}"
+        if count < FEW:
+            units += " (too few for a safe interval)"
+        return joined(seeds, units)
 
-    def _add(self, network, score, interval, seeds, keep):
-        comparable = not self.data.synthetic and self.chosen.name in ("report", "best")
-        reported = REPORTED.get((self.task, network), {}).get(score) if comparable else None
-        place, units = (self.task, self.data.label, network, score), self.evidence(0, keep)
-        self.rows[network, score] = [*place, *interval, seeds, units, reported]
+    def _add(self, network, score, values, statistic, keep, seeds):
+        """Add the row of one score; returns its value, low and high."""
+        interval = bootstrap(values, statistic, groups=self.data.test.groups[keep])
+        reported = None
+        if self.comparable:
+            reported = REPORTED[self.task].get(network, {}).get(score)
+        row = [
+            self.task,
+            self.data.label,
+            network,
+            score,
+            *interval.tolist(),
+            seeds,
+            self.evidence(0, keep),
+            reported,
+        ]
+        self.rows[network, score] = dict(zip(COLUMNS, row, strict=True))
+        return interval
 
-    def figure(self, figure, name, evidence=None):
-        """Save ``figure`` as PDF (the same bytes every time) and PNG (300 dpi), and return it to be shown.
+    def figure(self, figure, name, caption, evidence=None):
+        """Save a figure as PDF and as PNG (300 dpi), and return it to be shown.
 
-        It is as wide as a report's column at most, carries its caption in both files, as their title, and
-        says in its corner what it rests on: ``evidence``, or what the scores do.
+        It is as wide as a report's column at most. Its corner says what it rests on, and both files
+        carry ``caption``, a sentence, as their title. The PDF has the same bytes every time.
+
+        Args:
+            evidence: what the figure rests on, where that is not what the scores rest on.
         """
-        place, (width, height) = self.folder / "figures", figure.get_size_inches()
-        place.mkdir(parents=True, exist_ok=True)
+        width, height = figure.get_size_inches()
         if width > WIDEST:
             figure.set_size_inches(WIDEST, height * WIDEST / width)
-        notes = ["drawn data"] * self.data.synthetic + [evidence or self.evidence()] * bool(self.pictures)
-        figure.text(0.995, -0.005, "; ".join(notes), ha="right", va="top", fontsize=7, color="#777777")
-        caption = captioned(figure, spoken(name)[0].upper() + spoken(name)[1:])
-        about = {"Title": f"{caption} ({'; '.join(notes)})" if notes else caption, "Subject": self.task}
-        with plt.style.context(STYLE):  # holds the resolution and the kind of fonts, too
-            figure.draw_without_rendering()  # laid out once, not for each file and for the notebook
-            figure.set_layout_engine("none")
-            for legend in figure.legends:  # else it would go to the bottom of what is saved, over the text
-                there = legend.get_window_extent().transformed(figure.transFigure.inverted())
-                legend.set_bbox_to_anchor(there, figure.transFigure)
-                legend.set_loc("center")
-            box = figure.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
-            for suffix, unwanted in {"pdf": "CreationDate", "png": "Software"}.items():
-                its = {unwanted: None, **about}
-                figure.savefig(place / f"{name}.{suffix}", bbox_inches=box, metadata=its)
+        notes = []
+        if self.data.synthetic:
+            notes.append("synthetic data")
+        if evidence or self.measured:
+            notes.append(evidence or self.evidence())
+        title = caption
+        if notes:
+            note = "; ".join(notes)
+            title = f"{caption.removesuffix('.')} ({note})"
+            # Above the figure: a legend below it moves to the lower edge of what is saved.
+            figure.text(0.995, 1.005, note, ha="right", va="bottom", fontsize=7, color="#777777")
+
+        about = {"Title": title, "Subject": self.task, "CreationDate": None}
+        folder = self.folder / "figures"
+        folder.mkdir(parents=True, exist_ok=True)
+        with plt.style.context(STYLE):  # its resolution and its fonts
+            for suffix in ("png", "pdf"):
+                figure.savefig(folder / f"{name}.{suffix}", metadata=about)
         return figure
 
     def table(self, *networks):
         """This task's scores: one row per network, one column per score, with 95 % intervals."""
-        rows = [row for row in self.rows.values() if not networks or row[2] in networks]
-        frame = pd.DataFrame(rows, columns=COLUMNS)
-        evidence = {row.network: joined(row.seeds, row.units) for row in frame.itertuples()}
-        return by_network(frame).rename(columns=spoken).assign(evidence=pd.Series(evidence))
+        rows = [row for row in self.rows.values() if not networks or row["network"] in networks]
+        table = by_network(pd.DataFrame(rows, columns=COLUMNS)).rename(columns=spoken)
+        for row in rows:
+            table.loc[row["network"], "evidence"] = joined(row["seeds"], row["units"])
+        return table
 
     def beside_report(self):
-        """Our scores beside the report's, of the presets that train by its settings or to beat it, on real
-        data; otherwise a sentence that says why not."""
-        mine = {network: scores for (task, network), scores in REPORTED.items() if task == self.task}
-        said = [f"{spoken(k)} {v} ({n})" for n, scores in mine.items() for k, v in scores.items()]
-        report = ", ".join(said) or 'pictures only: realistic with skips, "extremely blurred" without'
-        name, epochs = self.chosen.name, getattr(self.chosen, self.task).epochs
-        trained = f"the {name!r} preset's {epochs} epochs"
-        if not self.data.synthetic and name in ("report", "best"):
-            print(f"The report: {report}. Ours, {trained} on {self.data.label}; splits and sizes may differ:")
-            return self.table(*mine)
-        print(f"Not comparable: these scores come from {trained} on {self.data.label},")
-        print(f"the report's from a full training on photographs: {report}.")
-        print('PRESET = "report" or "best" and the real set\'s folder at the top show both here.')
+        """Our scores beside the report's, or else a sentence that says why they do not compare.
+
+        They do where networks were trained on photographs, at the "report" or "best" preset.
+        """
+        said = []
+        for network, scores in REPORTED[self.task].items():
+            said += [f"{spoken(score)} {value} ({network})" for score, value in scores.items()]
+        report = ", ".join(said) or 'images only: realistic with skips, "extremely blurred" without'
+        epochs = getattr(self.chosen, self.task).epochs
+        trained = f"the {self.chosen.name!r} preset's {epochs} epochs on {self.data.label}"
+        if self.comparable:
+            print(f"The report: {report}. Ours, {trained}; splits and sizes may differ:")
+            return self.table(*REPORTED[self.task])
+        print(
+            f"Not comparable: these scores come from {trained},\n"
+            f"the report's from a full training on photographs: {report}.\n"
+            'PRESET = "report" or "best" and the real set\'s folder at the top show both here.'
+        )
 
     def save(self):
-        """Write all tasks' rows to the three files, each replaced in one step; returns this task's table."""
-        mine = [dict(zip(COLUMNS, row, strict=True)) for row in self.rows.values()]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".results.lock"):  # another notebook may save its own at the same time
-            rows = [row for row in saved_rows(self.folder) if row["task"] != self.task] + mine
+        """Write all tasks' rows to the three files, each in one step."""
+        # Another notebook may save its own meanwhile. The lock makes the folder, too.
+        with FileLock(self.folder / ".results.lock"):
+            rows = list(self.rows.values())
+            rows += [row for row in saved_rows(self.folder) if row["task"] != self.task]
             rows.sort(key=lambda row: row["task"])
-            for suffix, text in {
+            texts = {
                 "json": json.dumps(rows, indent=1, ensure_ascii=False) + "\n",
                 "csv": pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False),
                 "tex": latex(rows),
-            }.items():
-                beside = self.folder / f"results.{suffix}.part"
-                beside.write_text(text, encoding="utf-8")
-                beside.replace(self.folder / f"results.{suffix}")
-        return self.table()
+            }
+            for suffix, text in texts.items():
+                part = self.folder / f"results.{suffix}.part"
+                part.write_text(text, encoding="utf-8")
+                part.replace(self.folder / f"results.{suffix}")
 
 
 def saved_rows(folder):
     """The rows of ``results.json`` in a folder, dicts with ``COLUMNS``; [] where there is none."""
     path = Path(folder, "results.json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-
-
-def all_rows(folder):
-    """``saved_rows``, once the notebooks are done that ``python -m helpers run`` executes beside this one."""
-    for running in Path(folder).glob(f"*{RUNNING}"):
-        with FileLock(running):
-            pass
-    return saved_rows(folder)
-
-
-def by_network(frame):
-    """Rows of scores as a table: one row per network, one column per score, "" where nothing was measured."""
-    cells = [show(row.value, row.low, row.high) for row in frame.itertuples()]
-    wide = frame.assign(cell=cells).pivot(index="network", columns="score", values="cell").fillna("")
-    wide = wide.loc[frame.network.unique(), frame.score.unique()]
-    return wide.rename_axis(index=None, columns=None)
-
-
-def main_tables(rows):
-    """The ``MAIN`` scores of saved rows, for a paper or a page: (task, caption, table) of each task.
-
-    A table shows the networks that have the first of them and another one, and the baselines that have it.
-    """
-    tasks = dict(list(pd.DataFrame(rows, columns=COLUMNS).groupby("task")))
-    for task in sorted(tasks, key=[*MAIN, *tasks].index):
-        frame, measured = tasks[task], tasks[task].score.unique()
-        scores = [s for s in MAIN.get(task, measured) if s in measured][:3] or list(measured[:3])
-        frame = frame[frame.score.isin(scores)]
-        count, first = frame.network.value_counts(), frame[frame.score == scores[0]]
-        shown = first.network[first.network.map(count).ge(min(2, len(scores))) | first.seeds.eq(0)]
-        frame = frame[frame.network.isin(shown)]
-        table = by_network(frame).reindex(columns=scores)
-        for score, its in frame.dropna(subset="reported").groupby("score", sort=False):
-            table[f"{spoken(score)}, reported"] = its.set_index("network").reported.map(show)
-        trained = frame[frame.seeds > 0] if frame.seeds.any() else frame
-        evidence = "; ".join(dict.fromkeys(joined(row.seeds, row.units) for row in trained.itertuples()))
-        caption = f"{task.capitalize()} on {frame.data.iloc[0]}, with 95 % intervals ({evidence})"
-        yield task, caption, table.fillna("").rename(columns=spoken)
-
-
-def latex(rows):
-    """The main tables for a paper: one float per task, never wider than its column, for pdflatex."""
-    text, (start, end) = PREAMBLE, (r"\begin{tabular}", r"\end{tabular}")
-    for task, caption, table in main_tables(rows):
-        cells = table.map(lambda cell: re.sub(r"(\[.*)", r"{\\scriptsize \1}", cell).replace("-", "$-$"))
-        how = {"position": "tb", "column_format": "l" + "r" * len(cells.columns), "escape": False}
-        how |= {"caption": tex(caption), "label": f"tab:{task}"}
-        placed = cells.rename(index=tex, columns=tex).to_latex(**how)
-        text += placed.replace(start, rf"\centering\fitted{{{start}").replace(end, end + "}")
-    return text
-
-
-def tex(text):
-    """Any text as plain LaTeX for pdflatex; signs that its fonts lack become question marks."""
-    known = re.sub("[^ -~À-ÏÑ-Ýß-ïñ-ýÿ–—…‘’“”−→·²]", "?", text)
-    return "".join(ESCAPED.get(sign, sign) for sign in known)
-
-
-def joined(seeds, units):
-    return f"{seeds} seed{'s' * (seeds > 1)}, {units}" if seeds else units
-
-
-def show(value, low=None, high=None):
-    """0.912 [0.880, 0.940]"""
-    digits = 1 if abs(value) >= 20 else 2 if abs(value) >= 2 else 3
-    text = f"{value:.{digits}f}"
-    exact = low is None or pd.isna(low) or math.isclose(low, high, abs_tol=1e-9)  # nothing that could differ
-    return text if exact else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+    if not path.exists():
+        return []
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,13 +1,16 @@
-"""What a skip carries, and what is lost without it: each experiment takes networks and gives numbers."""
+"""What a skip carries and what is lost without it: experiments with networks that give numbers."""
 
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
+from functools import partial
 from zlib import crc32
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
+from torch.optim.swa_utils import update_bn
+from torch.signal.windows import hann
 
 from helpers.colour import rgb_to_grey
 from helpers.data.batches import ArrayDataset
@@ -19,195 +22,245 @@ CORRUPTIONS = ("noise", "blur", "fog", "contrast")
 
 
 def lesions(measure, cuts):
-    """What ``measure(net)`` gives with each of ``cuts`` made: (cuts, ...).
+    """What ``measure(model)`` gives with each of ``cuts`` made: (cuts, ...).
 
-    A cut is a context, ``without_blocks(net, [3])`` or ``without_bridges(net, [0], means)``. Nothing is
-    trained, and the network is whole again afterwards.
+    A cut is a context: ``without_blocks(model, [3])`` or ``without_skips(model, [0], means)``.
+    Nothing is trained, and the network is whole again afterwards.
     """
     found = []
     for cut in cuts:
-        with cut as net:
-            found.append(np.asarray(measure(net)))
+        with cut as model:
+            found.append(measure(model))
     return np.stack(found)
 
 
 @contextmanager
-def without_blocks(net, numbers):
-    """A trained ResNet whose blocks of these numbers (0: first) are taken out (Veit et al., 2016).
+def without_blocks(model, numbers):
+    """A trained ResNet without the blocks of these numbers (0: first), as in Veit et al. (2016).
 
-    Of a residual block its shortcut is left, identity or projection. Of a plain one nothing would be: its
-    input is passed on in its place, every second pixel where the block halves the map, and zeros in the
-    channels that it adds (He et al.'s shortcut without parameters). ValueError where there is no such block.
+    A residual block leaves its shortcut, identity or projection. A plain block has no shortcut.
+    Its input is passed on instead, with He et al.'s shortcut without parameters: every second
+    pixel where the block halves the map, and zeros in the channels that it adds.
+    Raises ValueError where there is no such block.
     """
-    blocks = [module for module in net.modules() if isinstance(module, BasicBlock)]
-    if any(not 0 <= number < len(blocks) for number in numbers):
-        raise ValueError(f"no blocks {tuple(numbers)}: this net has 0 … {len(blocks) - 1}")
+    blocks = [module for module in model.modules() if isinstance(module, BasicBlock)]
     with ExitStack() as hooks:
         for number in numbers:
-            hooks.enter_context(blocks[number].register_forward_hook(_passed_on))
-        yield net
+            if not 0 <= number < len(blocks):
+                raise ValueError(f"no block {number}: this network has 0 … {len(blocks) - 1}")
+            hooks.enter_context(blocks[number].register_forward_hook(_pass_on))
+        yield model
 
 
-def _passed_on(block, inputs, out):
-    (x,) = inputs
+def _pass_on(block, inputs, out):
+    """What comes out in place of ``out`` where a block is taken out."""
+    (x,) = inputs  # (N, in_channels, H, W)
     if block.downsample is not None:
         return F.relu(block.downsample(x))
-    stride = block.conv1.stride[0]
-    return F.pad(x[..., ::stride, ::stride], (0, 0, 0, 0, 0, out.shape[1] - x.shape[1]))
+    passed = torch.zeros_like(out)
+    passed[:, : x.shape[1]] = F.max_pool2d(x, 1, block.conv1.stride)  # a pixel per stride
+    return passed
 
 
 @torch.no_grad()
-def bridge_means(net, batches):
-    """What each bridge of a U-Net carries on average: a (C,) tensor per level, shallowest first.
+def skip_means(model, batches):
+    """What each skip of a U-Net carries on average: a (C,) tensor per level, shallowest first.
 
-    The mean over pictures and pixels of ``batches``, each inputs (N, C, H, W) as the network sees them.
+    The mean is over the images and pixels of ``batches``. Each batch is inputs (N, C, H, W) as
+    the network sees them.
     """
-    sums, count, was_training = dict.fromkeys(net.down, 0.0), 0, net.training
-
-    def note(block, inputs, out):
-        sums[block] = sums[block] + out.float().mean((2, 3)).sum(0)
-
-    try:
-        with ExitStack() as hooks:
-            for block in net.down:
-                hooks.enter_context(block.register_forward_hook(note))
-            for inputs in batches:
-                net.eval()(inputs.to(next(net.parameters()).device))
-                count += len(inputs)
-    finally:
-        net.train(was_training)
-    return [total / count for total in sums.values()]
+    model = deepcopy(model).eval()
+    found = []
+    for inputs in batches:
+        _, skips = model.contract(inputs.to(model.head.weight))
+        found.append([skip.mean((2, 3)) for skip in skips])  # (N, C) per level
+    return [torch.cat(of_level).mean(0) for of_level in zip(*found, strict=True)]
 
 
 @contextmanager
-def without_bridges(net, levels, means):
-    """A trained U-Net whose bridges of these levels (0: shallowest) carry ``means[level]`` at every pixel.
+def without_skips(model, levels, means):
+    """A trained U-Net whose skips of these levels (0: shallowest) carry only ``means[level]``.
 
-    The contracting path goes on as trained. With the mean the next layer gets the statistics it was trained
-    on; zeros in its place would shift them, and more would be lost than what the map said. ValueError where
-    a level has no bridge.
+    The contracting path goes on as trained. The mean keeps the statistics that the next layer was
+    trained on. Zeros would shift them, and cost more than the information that the skip carried.
+    Raises ValueError where a level has no skip.
     """
-    if missing := [level for level in levels if not (0 <= level < len(net.skip) and net.skip[level])]:
-        raise ValueError(f"no bridges at levels {missing}: this U-Net's are {net.skip}, shallowest first")
-
-    wanted = {net.up[level]: means[level] for level in levels}
-
-    def replace(block, inputs):
-        (joined,) = inputs  # (N, bridge's channels + upsampled ones, H, W)
-        mean = wanted[block].to(joined)[None, :, None, None].expand(len(joined), -1, *joined.shape[2:])
-        return torch.cat([mean, joined[:, mean.shape[1] :]], 1)
-
+    there = np.flatnonzero(model.skip)
     with ExitStack() as hooks:
-        for block in wanted:
-            hooks.enter_context(block.register_forward_pre_hook(replace))
-        yield net
+        for level in levels:
+            if level not in there:
+                raise ValueError(
+                    f"no skip at level {level}: this U-Net's are {model.skip}, shallowest first"
+                )
+            silence = partial(_silence, means[level])
+            hooks.enter_context(model.up[level].register_forward_pre_hook(silence))
+        yield model
 
 
-def gradient_correlation(net, starts, ends, points=5):
-    """How alike the input gradients of neighbouring inputs are (Balduzzi et al., 2017, 1702.08591).
-
-    On the line from each of ``starts`` to its twin in ``ends``, both (L, C, H, W): the gradient of one random
-    mixture of the outputs, and its cosine with the next point's; 1 is smooth, 0 white noise. Returns (L,),
-    means of lines. For an untrained network: in a copy of it, batch norm takes the statistics of ``starts``.
-    """
-    net = deepcopy(net)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # the plain mean of what is seen
-    with torch.no_grad():
-        outputs = net.train()(starts)
-    mixture = torch.randn(outputs.shape[1], generator=torch.Generator().manual_seed(0)).to(outputs)
-    way = torch.linspace(0, 1, points).to(starts)[:, None, None, None]
-    lines = (starts[:, None] + way * (ends - starts)[:, None]).flatten(0, 1).requires_grad_()
-    (gradients,) = torch.autograd.grad((net.eval()(lines) @ mixture).sum(), lines)
-    gradients = F.normalize(gradients.flatten(1)).unflatten(0, (-1, points))  # (L, points, C·H·W)
-    return (gradients[:, 1:] * gradients[:, :-1]).sum(2).mean(1).numpy()
+def _silence(mean, block, inputs):
+    """The inputs of an expanding block with ``mean`` in place of its skip's C channels."""
+    (joined,) = inputs  # (N, 2·C, H, W): the skip's channels, then the upsampled map's
+    silent = joined.clone()
+    silent[:, : len(mean)] = mean[:, None, None]
+    return silent
 
 
 @torch.no_grad()
-def loss_landscape(net, loss, inputs, target, reach=0.5, steps=11, seed=0):
+def passes_bottleneck(model, images, level):
+    """Share of pixels of a U-Net's last map that notice a change of one level's (0: shallowest).
+
+    The bottleneck and all deeper maps are held still, so only this level's skip can carry it.
+    """
+    model = deepcopy(model).eval()
+    x, skips = model.contract(images)
+    x = model.bottleneck(x)
+    before = model.expand(x, skips)  # (N, width, H, W)
+    skips[level] += 1
+    after = model.expand(x, skips)
+    return (after != before).any(1).float().mean().item()
+
+
+def gradient_correlation(model, starts, ends):
+    """How alike the input gradients of neighbouring inputs are (Balduzzi et al., 2017, 1702.08591).
+
+    Each line leads from one of ``starts`` to its twin in ``ends``, both (L, C, H, W). At each of
+    five points we take the gradient of one random mixture of the outputs, and its cosine with
+    the gradient at the next point. 1 is smooth, 0 is white noise. For an untrained network: in a
+    copy of it, batch norm takes the statistics of ``starts``. Returns (L,), the lines' means.
+    """
+    model = deepcopy(model).eval()
+    update_bn([starts], model)
+    steps = [starts.lerp(ends, share) for share in np.linspace(0, 1, 5)]
+    inputs = torch.cat(steps).requires_grad_()  # (5·L, C, H, W)
+    outputs = model(inputs)  # (5·L, outputs)
+
+    draws = torch.Generator().manual_seed(0)
+    mixture = torch.randn(outputs.shape[1], generator=draws).to(outputs)
+    mixed = outputs @ mixture  # (5·L,)
+    (gradients,) = torch.autograd.grad(mixed.sum(), inputs)
+    gradients = gradients.reshape(5, len(starts), -1)  # (5, L, C·H·W)
+    cosines = F.cosine_similarity(gradients[:-1], gradients[1:], dim=2)  # (4, L)
+    return cosines.mean(0).numpy()
+
+
+@torch.no_grad()
+def loss_landscape(model, loss, inputs, target, reach=0.5, steps=11):
     """The loss on a random plane through a trained network's weights (Li et al., 2018, 1712.09913).
 
-    Each filter of a direction is as long as the network's own, so that nets of different scale compare;
-    biases and batch norm stay as trained. Weights of one name and shape get the same draws in every network.
-    Returns ``loss(net(inputs), target)`` up to ``reach`` lengths of the weights away, (steps, steps); in the
-    middle, where ``steps`` is odd, that of the trained network.
+    Each filter of a direction is as long as the network's own, so that networks of different scale
+    compare. Biases and batch norm stay as trained. Weights of one name and shape get the same
+    random numbers in every network.
+
+    Returns ``loss(model(inputs), target)`` up to ``reach`` lengths of the weights away,
+    (steps, steps). Where ``steps`` is odd, the middle is the trained network.
     """
-    moved, way = deepcopy(net).eval(), np.linspace(-reach, reach, steps)
-    inputs, target = (tensor.to(next(net.parameters()).device) for tensor in (inputs, target))
-    weights = {name: p for name, p in net.named_parameters() if p.ndim > 1}
+    moved = deepcopy(model).eval()
+    device = next(model.parameters()).device
+    inputs = inputs.to(device)
+    target = target.to(device)
+    plane = []
+    for name, weight in model.named_parameters():
+        if weight.ndim > 1:
+            right = _direction(weight, f"0 0 {name}")
+            up = _direction(weight, f"0 1 {name}")
+            plane.append((moved.get_parameter(name), weight, right, up))
 
-    def direction(axis, name):
-        draws = torch.Generator().manual_seed(crc32(f"{seed} {axis} {name}".encode()))
-        p = weights[name].flatten(1)  # a row per filter
-        d = F.normalize(torch.randn(p.shape, generator=draws).to(p)) * p.norm(dim=1, keepdim=True)
-        return d.view_as(weights[name])
-
-    right, up = ({name: direction(axis, name) for name in weights} for axis in range(2))
+    way = np.linspace(-reach, reach, steps)
     surface = np.empty((steps, steps))
     for row, column in np.ndindex(steps, steps):
-        for name, weight in weights.items():
-            moved.get_parameter(name).copy_(weight + way[row] * up[name] + way[column] * right[name])
+        for moving, weight, right, up in plane:
+            moving.copy_(weight + way[row] * up + way[column] * right)
         surface[row, column] = loss(moved(inputs), target)
     return surface
 
 
-def crispness_by_distance(predictions, truth, num_classes, distances=DISTANCES):
-    """Confusion matrices near true borders only: two (N, H, W) of class ids -> {distance: (N, C, C)}.
+def _direction(weight, text):
+    """A random direction, filter by filter as long as ``weight``. ``text`` seeds it."""
+    generator = torch.Generator().manual_seed(crc32(text.encode()))
+    filters = weight.flatten(1)  # a row per filter
+    drawn = torch.randn(filters.shape, generator=generator).to(filters)
+    drawn = F.normalize(drawn) * filters.norm(dim=1, keepdim=True)
+    return drawn.view_as(weight)
 
-    The habit of trimaps (Kohli et al., 2009): a pixel counts where one of another true class lies within
-    ``distance`` pixels, across, down or on the diagonal.
+
+def crispness_by_distance(predictions, truth, num_classes):
+    """Confusion matrices near true borders only: two (N, H, W) of ids -> {distance: (N, C, C)}.
+
+    As with trimaps (Kohli et al., 2009), a pixel counts where one of another true class lies
+    within the distance, across, down or on the diagonal. The distances are ``DISTANCES``.
     """
-    bands = {d: border_band(truth, distance=d) for d in distances}
-    return {d: per_image_confusion(predictions, truth, num_classes, band) for d, band in bands.items()}
+    matrices = {}
+    for distance in DISTANCES:
+        near = border_band(truth, distance=distance)
+        matrices[distance] = per_image_confusion(predictions, truth, num_classes, near)
+    return matrices
 
 
-def corrupted(dataset, kind, strength, seed=0):
-    """A data set's pictures as another camera or weather might have taken them: an ``ArrayDataset``.
+def corrupted(dataset, kind, strength):
+    """A data set's images as another camera or weather might have taken them: an ``ArrayDataset``.
 
-    Of Hendrycks and Dietterich's (2019, 1903.12261) kinds the four of ``CORRUPTIONS``. ``strength`` goes from
-    0, the same pictures, to 4: noise of standard deviation 0.2 in [0, 1], blur of 1.6 % of the diagonal,
-    cloudy fog that leaves 30 % on average, or a fifth of the contrast.
+    The four ``CORRUPTIONS`` are among those of Hendrycks and Dietterich (2019, 1903.12261).
+    Strength 0 changes nothing. Strength 4 is noise of standard deviation 0.2 in [0, 1], blur of
+    1.6 % of the diagonal, cloudy fog that leaves 30 % on average, or a fifth of the contrast.
     """
-    random, pictures = np.random.default_rng(seed), dataset.images / np.float32(255)  # (N, H, W, 3)
-    count, height, width, _ = pictures.shape
+    random = np.random.default_rng(0)
+    images = dataset.images / np.float32(255)  # (N, H, W, 3)
     if kind == "noise":
-        pictures = pictures + 0.05 * strength * random.standard_normal(pictures.shape, np.float32)
+        noise = random.standard_normal(images.shape, np.float32)
+        images += 0.05 * strength * noise
     elif kind == "blur":
-        sigma = 0.004 * strength * np.hypot(height, width)
-        pictures = gaussian_filter(pictures, (0, sigma, sigma, 0))
+        sigma = 0.004 * strength * np.hypot(*images.shape[1:3])
+        images = gaussian_filter(images, sigma, axes=(1, 2))
     elif kind == "fog":
-        clouds = random.normal(size=(count, height, width, 1))
-        clouds = gaussian_filter(clouds, (0, height / 8, height / 8, 0))
+        clouds = random.normal(size=(*images.shape[:3], 1))
+        clouds = gaussian_filter(clouds, images.shape[1] / 8, axes=(1, 2))
         veil = strength * (0.175 + 0.03 * clouds / clouds.std())
-        pictures = pictures + np.clip(veil, 0, 1) * (0.9 - pictures)
+        images = images + veil.clip(0, 1) * (0.9 - images)
     elif kind == "contrast":
-        mean = pictures.mean((1, 2, 3), keepdims=True)
-        pictures = mean + (1 - 0.2 * strength) * (pictures - mean)
+        mean = images.mean((1, 2, 3), keepdims=True)
+        images += 0.2 * strength * (mean - images)
     else:
         raise ValueError(f"no corruption {kind!r}: choose one of {', '.join(CORRUPTIONS)}")
-    pictures = (255 * pictures.clip(0, 1)).round().astype(np.uint8)
-    return ArrayDataset(pictures, dataset.targets, dataset.names, None, dataset.groups, dataset.unit)
+    stored = (255 * images.clip(0, 1)).round().astype(np.uint8)
+    return ArrayDataset(
+        stored,
+        dataset.targets,
+        dataset.names,
+        groups=dataset.groups,
+        unit=dataset.unit,
+    )
 
 
-def spectrum(answers, truth, octaves=5):
-    """Power and coherence of pictures' lightness, octave by octave: two (N, 3, H, W) -> two (N, octaves).
+def spectrum(answers, truth):
+    """Power and coherence of images' lightness by octave: two (N, 3, H, W) -> two (N, 5).
 
-    Octaves of radial frequency, coarse first; the last is 1/4 to 1/2 cycles a pixel. ``power`` is relative to
-    the truth's: below 1 detail is missing, above it was invented. ``coherence``, at most 1, says whether it
-    is at the right places: the correlation of both pictures in that octave. Under a Hann window.
+    The octaves are of radial frequency, coarse first. The last is 1/4 to 1/2 cycles a pixel.
+    ``power`` is relative to the truth's: below 1 detail is missing, above 1 it was invented.
+    ``coherence``, at most 1, is the correlation of both images in that octave. It says whether
+    detail is in the right places. Under a Hann window.
     """
-    height, width = truth.shape[-2:]
-    window = torch.outer(torch.hann_window(height, periodic=False), torch.hann_window(width, periodic=False))
-    luma = (rgb_to_grey(pictures.cpu())[:, 0] for pictures in (answers, truth))
-    a, t = (torch.fft.fft2((x - x.mean((1, 2), keepdim=True)) * window) for x in luma)  # (N, H, W)
-    radius = torch.fft.fftfreq(height)[:, None].hypot(torch.fft.fftfreq(width))
-    rows = []
-    for octave in range(octaves, 0, -1):
-        inside = (radius >= 0.5**octave / 2) & (radius < 0.5**octave)
-        own, true = (x[:, inside].abs().square().sum(1).clamp(min=1e-12) for x in (a, t))
-        shared = (a[:, inside] * t[:, inside].conj()).real.sum(1)
-        rows.append(torch.stack([own / true, shared / (own * true).sqrt()]))
-    power, coherence = torch.stack(rows, -1).numpy()
-    return power, coherence
+    power = []
+    coherence = []
+    for own, true in zip(_by_octave(answers), _by_octave(truth), strict=True):
+        length = true.norm(dim=1).clamp(min=1e-6)  # (N,)
+        power.append((own.norm(dim=1) / length) ** 2)
+        coherence.append(F.cosine_similarity(own, true, eps=1e-6))
+    return np.stack(power, 1), np.stack(coherence, 1)
+
+
+def _by_octave(rgb):
+    """Fourier coefficients of the lightness, real and imaginary: 5 × (N, 2·frequencies)."""
+    grey = rgb_to_grey(rgb.cpu())[:, 0]
+    height, width = grey.shape[1:]
+    window = torch.outer(hann(height), hann(width))
+    mean = grey.mean((1, 2), keepdim=True)
+    coefficients = torch.fft.fft2((grey - mean) * window)
+
+    down = torch.fft.fftfreq(height)[:, None]
+    across = torch.fft.fftfreq(width)
+    exponents = down.hypot(across).log2().floor()  # of the radial frequency, in cycles a pixel
+    octaves = []
+    for exponent in range(-6, -1):
+        inside = coefficients[:, exponents == exponent]
+        octaves.append(torch.view_as_real(inside).flatten(1))
+    return octaves

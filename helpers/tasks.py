@@ -1,11 +1,11 @@
-"""The three tasks: what goes into the network, what it is compared with, and what its answer means.
+"""The three tasks: what goes into a network, what it is compared with, what its answer means.
 
 Each class has the same names, which is all that training and figures know of a task.
 """
 
-from copy import copy
+import copy
+import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -13,158 +13,178 @@ import torch
 from helpers import losses
 from helpers.colour import ColourClasses, rgb_to_grey, to_float
 from helpers.metrics import ConfusionMatrix, MeanPSNR
-from helpers.models import FCN, ResNet, ResNet18, UNet
+from helpers.models import FCN, ResNet, UNet
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos, the field's habit
-
-
-def normalise(images):
-    """(N, 3, H, W) in [0, 1] to about zero mean and unit variance in each channel."""
-    return torch.stack([(c - m) / s for c, m, s in zip(images.unbind(1), MEAN, STD, strict=True)], 1)
-
-
-def resnet(blocks, skip):
-    return lambda task: ResNet(blocks, len(task.classes), width=task.settings.width, skip=skip)
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's photos, the field's habit
+STD = (0.229, 0.224, 0.225)
 
 
 class Classification:
-    """Which class is the picture? Prediction: (N, C) probabilities.
+    """Which class is the image? Prediction: (N, C) probabilities.
 
-    ``networks`` maps a name to a function of the task that makes a new network.
+    ``models`` maps a name to the keyword arguments of ``make``, or to a function of the task that
+    makes a new network.
     """
 
-    name, data_set, metric = "classification", "birds", "accuracy"
-    known_losses, stride = ("cross_entropy",), None  # a map of answers has one for stride × stride pixels
-    networks = {  # add yours here
-        "resnet18": lambda task: ResNet18(len(task.classes), width=task.settings.width),
-        "plain18": lambda task: ResNet18(len(task.classes), width=task.settings.width, skip=False),
-        "resnet10": resnet((1, 1, 1, 1), True),
-        "plain10": resnet((1, 1, 1, 1), False),
-        "resnet34": resnet((3, 4, 6, 3), True),
-        "plain34": resnet((3, 4, 6, 3), False),
+    name = "classification"
+    data_set = "birds"
+    metric = "accuracy"
+    known_losses = ("cross_entropy",)
+    stride = None  # a map of answers has one for each square of stride × stride pixels
+    weight = None  # (C,) of the classes in the loss
+    models = {
+        "resnet18": {"blocks": (2, 2, 2, 2)},
+        "plain18": {"blocks": (2, 2, 2, 2), "skip": False},
+        "resnet10": {"blocks": (1, 1, 1, 1)},
+        "plain10": {"blocks": (1, 1, 1, 1), "skip": False},
+        "resnet34": {"blocks": (3, 4, 6, 3)},
+        "plain34": {"blocks": (3, 4, 6, 3), "skip": False},
     }
 
     def __init__(self, data, settings):
         self.check(settings)
-        self.classes, self.settings = list(data.classes), settings
+        self.settings = settings
+        self.classes = list(data.classes)
         self.outputs = len(self.classes)  # channels of what a network returns
 
     @classmethod
     def check(cls, settings):
+        """Raise ValueError where the settings name a loss of another task."""
         if settings.loss not in cls.known_losses:
             known = ", ".join(cls.known_losses)
             raise ValueError(f"no loss {settings.loss!r} for {cls.name}: choose one of {known}")
 
+    def make(self, **options):
+        """A new network; ``options`` are those of ``helpers.models``."""
+        return ResNet(num_classes=self.outputs, **options)
+
     def seeded(self, more):
-        """This task with a seed that is higher by ``more``: other first weights, order and views."""
-        other = copy(self)
+        """This task with a seed that is higher by ``more``: other weights, order and views."""
+        other = copy.copy(self)
         other.settings = replace(self.settings, seed=self.settings.seed + more)
         return other
 
     def inputs(self, images, target):
-        """Pictures in [0, 1] and their labels -> (what the network sees, what its output is compared to)."""
+        """Images in [0, 1] and their labels -> (what the network sees, what is compared)."""
         return normalise(images), target
 
     def check_output(self, output, inputs):
-        """Raise ValueError unless a network's output for ``inputs`` is a tensor of the task's shape."""
-        sides = [-(-side // self.stride) for side in inputs.shape[2:]] if self.stride else []
-        wanted = (len(inputs), self.outputs, *sides)
-        if getattr(output, "shape", None) != wanted:
-            shape = tuple(getattr(output, "shape", ())) or f"a {type(output).__name__}"
-            inside = ", ".join(map(str, wanted[1:]))
-            raise ValueError(
-                f"your network must return (N, {inside}), it returned {shape} for N = {wanted[0]}"
-            )
+        """Raise ValueError unless a network's output for ``inputs`` has the task's shape."""
+        wanted = [len(inputs), self.outputs]
+        if self.stride:
+            wanted += [math.ceil(side / self.stride) for side in inputs.shape[2:]]
+        returned = list(getattr(output, "shape", [])) or f"a {type(output).__name__}"
+        if returned != wanted:
+            raise ValueError(f"your network must return {wanted}, it returned {returned}")
 
     def loss(self, logits, target):
-        return losses.class_cross_entropy(logits, target, label_smoothing=self.settings.label_smoothing)
+        """The mean loss of a batch, a scalar tensor."""
+        smoothing = self.settings.label_smoothing
+        return losses.class_cross_entropy(
+            logits, target, weight=self.weight, label_smoothing=smoothing
+        )
 
     def scores(self):
+        """Collects predictions and targets, and then has ``metric`` as an attribute."""
         return ConfusionMatrix(len(self.classes))
 
     def predict(self, logits, inputs):
+        """The answer that logits mean."""
         return torch.softmax(logits, 1)
 
     def sample(self, dataset, count):
-        """(inputs, target) of ``count`` pictures, evenly spread over ``dataset``: a batch to probe with."""
+        """(inputs, target) of ``count`` images, evenly spread over ``dataset``."""
         images, target = dataset[np.linspace(0, len(dataset) - 1, count).astype(int)]
         return self.inputs(to_float(images), target)
-
-
-def fcn(skip):
-    return lambda task: FCN(len(task.classes), width=task.settings.width, skip=skip)
 
 
 class Segmentation(Classification):
     """Which class is each pixel? Prediction: (N, H, W) class ids."""
 
-    name, data_set, metric, stride = "segmentation", "streets", "mean_iou", 1
-    networks = {
-        "fcn": fcn(False),
-        "fcn16s": fcn("16s"),
-        "fcn8s": fcn(True),
-        "unet": lambda task: UNet(3, len(task.classes), width=task.settings.width),
-        "unet_no_skips": lambda task: UNet(3, len(task.classes), width=task.settings.width, skip=False),
+    name = "segmentation"
+    data_set = "streets"
+    metric = "mean_iou"
+    stride = 1
+    models = {
+        "fcn": {"network": FCN},
+        "fcn16s": {"network": FCN, "skip": "16s"},
+        "fcn8s": {"network": FCN, "skip": True},
+        "unet": {},
+        "unet_no_skips": {"skip": False},
     }
 
     def __init__(self, data, settings):
         super().__init__(data, settings)
-        self.weight = None
         if settings.balance:
-            count = partial(np.bincount, minlength=len(self.classes))
-            self.weight = losses.balance(
-                sum(count(mask.ravel()) for mask in data.train.targets), settings.balance
-            )
+            counts = np.zeros(self.outputs)
+            for mask in data.train.targets:
+                counts += np.bincount(mask.ravel(), minlength=self.outputs)
+            self.weight = losses.balance(counts, settings.balance)
+
+    def make(self, network=UNet, **options):
+        if network is FCN:
+            return FCN(self.outputs, **options)
+        return network(3, self.outputs, **options)
 
     def loss(self, logits, target):
-        how = {"weight": self.weight, "label_smoothing": self.settings.label_smoothing}
-        loss = losses.class_cross_entropy(logits, target, **how)
-        return loss + self.settings.dice * losses.soft_dice(logits, target) if self.settings.dice else loss
+        loss = super().loss(logits, target)
+        if self.settings.dice:
+            loss = loss + self.settings.dice * losses.soft_dice(logits, target)
+        return loss
 
     def predict(self, logits, inputs):
         return logits.argmax(1).byte()
 
 
-def colour_unet(skip):
-    return lambda task: UNet(1, task.outputs, width=task.settings.width, skip=skip, stride=task.stride)
-
-
 class Colorization(Classification):
-    """What colours did this grey picture have? Prediction: (N, 3, H, W) RGB in [0, 1].
+    """What colours did this grey image have? Prediction: (N, 3, H, W) RGB in [0, 1].
 
-    Its losses have three outputs each, but for "colour_classes": one for each cell of the ab plane, whose
-    answer is read at ``temperature`` and ``rarity``, see ``ColourClasses.decode``.
+    Its losses have three outputs each, but for "colour_classes": one for each cell of the ab plane.
+    Those are read at ``temperature`` and ``rarity``, see ``ColourClasses.decode``.
     """
 
-    name, data_set, metric, stride = "colorization", "landscapes", "psnr", 1
-    temperature, rarity = 0.38, 0.0  # the first is Zhang et al.'s
+    name = "colorization"
+    data_set = "landscapes"
+    metric = "psnr"
     known_losses = ("channel_cross_entropy", "softmax_cross_entropy", "l1", "colour_classes")
-    networks = {
-        "unet": colour_unet(True),
-        "unet_no_skips": colour_unet(False),
-        "unet_without_1": colour_unet([False, True, True, True]),
-        "unet_without_1_2": colour_unet([False, False, True, True]),
-        "unet_without_1_2_3": colour_unet([False, False, False, True]),
+    stride = 1
+    models = {
+        "unet": {},
+        "unet_no_skips": {"skip": False},
+        "unet_without_1": {"skip": (False, True, True, True)},
+        "unet_without_1_2": {"skip": (False, False, True, True)},
+        "unet_without_1_2_3": {"skip": (False, False, False, True)},
     }
 
-    def __init__(self, data, settings):
+    def __init__(self, data, settings, temperature=0.38, rarity=0.0):
         super().__init__(data, settings)
-        self.colours, self.outputs = None, 3
+        self.temperature = temperature  # Zhang et al.'s
+        self.rarity = rarity
+        self.outputs = 3
+        self.colours = None
         if settings.loss == "colour_classes":
             self.colours = ColourClasses()
-            batches = np.array_split(np.arange(len(data.train)), -(-len(data.train) // 64))
+            batches = torch.arange(len(data.train)).split(64)
             self.colours.rebalance(to_float(data.train[rows][0]) for rows in batches)
-            self.outputs, self.stride = len(self.colours.centres), self.colours.stride
-        else:
-            self.compare = getattr(losses, settings.loss)
+            self.outputs = len(self.colours.centres)
+            self.stride = self.colours.stride
+
+    def make(self, **options):
+        return UNet(1, self.outputs, stride=self.stride, **options)
+
+    def with_rarity(self, rarity):
+        """This task, whose answers are read with rare colours raised by ``rarity``."""
+        other = copy.copy(self)
+        other.rarity = rarity
+        return other
 
     def inputs(self, images, target):
-        """Pictures in [0, 1] -> (their grey version in [−1, 1], the pictures themselves)."""
+        """Images in [0, 1] -> (their grey version in [−1, 1], the images themselves)."""
         return 2 * rgb_to_grey(images) - 1, images
 
     def loss(self, logits, rgb):
         if self.colours is None:
-            return self.compare(logits, rgb)
+            return getattr(losses, self.settings.loss)(logits, rgb)
         colours = self.colours.to(logits.device)
         return losses.soft_cross_entropy(logits, *colours.encode(rgb))
 
@@ -173,21 +193,35 @@ class Colorization(Classification):
 
     def predict(self, logits, inputs):
         if self.colours is not None:
-            read = self.colours.to(logits.device).decode
-            return read(logits, (inputs + 1) / 2, self.temperature, self.rarity)
-        return torch.softmax(logits, 1) if self.settings.loss == "softmax_cross_entropy" else logits.sigmoid()
+            colours = self.colours.to(logits.device)
+            return colours.decode(logits, (inputs + 1) / 2, self.temperature, self.rarity)
+        if self.settings.loss == "softmax_cross_entropy":
+            return torch.softmax(logits, 1)
+        return logits.sigmoid()
 
 
 TASKS = {task.name: task for task in (Classification, Segmentation, Colorization)}
 
 
-def build(task, network):
-    """A freshly initialised network of that name, the same for the same ``task.settings.seed``.
+def normalise(images):
+    """(N, 3, H, W) in [0, 1] to about zero mean and unit variance in each channel."""
+    channels = zip(images.unbind(1), MEAN, STD, strict=True)
+    return torch.stack([(channel - mean) / std for channel, mean, std in channels], 1)
 
-    ``network`` may also be a function of the task that makes one, like those in ``task.networks``.
+
+def build(task, model):
+    """A freshly initialised network, the same for the same ``task.settings.seed``.
+
+    ``model`` is a name in ``task.models``, keyword arguments like those there, or a function of the
+    task that makes a network.
     """
-    if not callable(network) and network not in task.networks:
-        raise ValueError(f"no network {network!r} for {task.name}: choose one of {', '.join(task.networks)}")
+    if isinstance(model, str):
+        if model not in task.models:
+            known = ", ".join(task.models)
+            raise ValueError(f"no model {model!r} for {task.name}: choose one of {known}")
+        model = task.models[model]
     with torch.random.fork_rng():
         torch.manual_seed(task.settings.seed)
-        return (network if callable(network) else task.networks[network])(task)
+        if callable(model):
+            return model(task)
+        return task.make(**{"width": task.settings.width, **model})

@@ -1,130 +1,268 @@
-"""One training loop for the three tasks: a generator of one history row per epoch."""
+"""The training loop of all three tasks, to be read from top to bottom."""
 
-from functools import partial
+import math
+import time
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast, gather_object
+from accelerate.utils.memory import should_reduce_batch_size
+from tqdm.auto import tqdm
 
 from helpers.augment import augment, draw_views, halved
 from helpers.colour import to_float
-from helpers.engine.batches import prefetch
-from helpers.engine.device import accelerator, layout, total
-from helpers.engine.memory import Parts
-from helpers.engine.optimizer import learning_rate
-from helpers.engine.run import Run
+from helpers.engine.checkpoint import Checkpoint, describe_run, read_code
+from helpers.engine.device import accelerator, describe_device, hide_bars, layout, total
+from helpers.optimizer import learning_rate, make_optimizer
+
+# A training starts anew when this code is edited, or that of its model.
+RECIPE = ("training", "tasks", "losses", "augment", "colour", "optimizer")
+CODE = read_code(*[f"helpers.{name}" for name in RECIPE])
+read_code(*[f"helpers.models.{name}" for name in ("resnet", "fcn", "unet")])
 
 
-def fit(model, task, data, *, folder=None, mirror=None, log=print):
+def fit(model, task, data, *, folder=None, mirror=None, name=None, log=print):
     """Train ``model`` on ``data.train`` and yield a dict per epoch, measured on ``data.valid``.
 
-    With a ``folder``, every finished epoch is saved in ``folder/<network>-<digest of the run>/``. Calling it
-    again yields the finished epochs at once and goes on after them; a finished model is loaded, not trained
-    again; other settings, pictures or code of network, loss, augmentation or ``train_epoch`` are another run.
-    On the same CPU, the same ``settings.seed`` gives the same bits, interrupted or not. Several processes
-    share each batch: the loss stays the same but for rounding and, on CPUs, batch norm in shares.
+    With a ``folder``, every finished epoch is saved in ``folder/<name>-<digest of the run>/``. The
+    same call then yields the finished epochs at once and goes on after them. If a setting, the
+    data, the precision or the code changes, it is another run and starts anew; see
+    ``helpers.engine.checkpoint.describe_run``.
+
+    The same ``task.settings.seed`` gives the same bits on the same CPU, interrupted or not.
+    Several processes share each batch; the loss stays the same but for rounding.
 
     Args:
         model: trained in place, on the device that Accelerate finds.
         task: one of ``helpers.tasks``; ``task.settings`` says for how long and how.
         data: has ``train`` and ``valid``, see ``helpers.data``.
-        folder: where runs keep their state; ``None`` keeps nothing. Several machines must all see it.
-        mirror: a second folder, on Google Drive say, that gets a copy after each epoch; a fresh machine
-            goes on from there. Default: as ``helpers.engine.drive`` was told.
-        log: called with one plain line per epoch.
+        folder: keeps runs. None keeps nothing. All processes must see the same folder.
+        mirror: a second folder, such as one on Google Drive, that gets a copy after each epoch. A
+            fresh machine goes on from there.
+        name: begins the name of the run's folder. If it is no text: the class of the model.
+        log: called with one line per epoch.
 
     Yields:
         epoch, train_loss, valid_loss, the metric, lr, images_per_s (training alone) and seconds.
 
     Raises:
-        CheckpointError: the checkpoint found there is damaged, or of another run.
-        FloatingPointError: the loss became nan or infinite; the model gets its last saved weights back.
-        OSError: a checkpoint cannot be written; the one before it is intact.
-        RuntimeError, ValueError: code was edited after it was imported; the output has a wrong shape.
+        CheckpointError: the checkpoint of this run is damaged.
+        FloatingPointError: the loss became nan or infinite. The model has its last saved weights.
+        MemoryError: the device's memory does not hold a batch.
+        OSError: a checkpoint cannot be written. The one before it is intact.
+        ValueError: the model's output has a wrong shape; the batch does not suit the processes.
     """
     settings = task.settings
-    train = data.train.subset(settings.limit)  # the same pictures for every seed
-    with Run(model, task, train, train_epoch, folder, mirror, log) as run:  # device, optimizer, last state
-        yield from list(run.history)  # what an earlier call has finished
-        for epoch in range(len(run.history), settings.epochs):
-            train_loss = train_epoch(run, train, epoch)
-            row = {"epoch": epoch + 1, "train_loss": train_loss} | evaluate(model, task, data.valid)
-            yield run.save(row)
+    engine = accelerator(settings.precision)
+    if not engine.is_main_process:
+        log = lambda line: None  # noqa: E731
+    train = data.train.subset(settings.limit)  # the same images for every seed
+    run = describe_run(model, task, train, data.valid, engine.mixed_precision, CODE)
+    if not isinstance(name, str):
+        name = type(model).__name__
+    checkpoint = Checkpoint(folder, mirror, name, run, log)
+    history = []
+    try:
+        # Prepare: the device, the optimizer, and what an earlier call has saved.
+        if engine.is_main_process:
+            checkpoint.begin()
+        engine.wait_for_everyone()
+        model.to(engine.device, memory_format=layout(model))
+        if engine.num_processes > 1 and engine.device.type == "cuda":
+            model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        optimizer = make_optimizer(model, settings)
+        state = {"model": model, "optimizer": optimizer, "scaler": engine.scaler}
+        history = checkpoint.load(**state)
+        reached = gather_object([len(history)])
+        if len(set(reached)) > 1:
+            raise RuntimeError(f"processes found {reached} epochs: all must see the same folder")
+        told = f"{len(history)} of {settings.epochs} epochs were finished before"
+        if checkpoint.is_new():
+            told = "starts anew, as settings, data or code changed"
+        log(f"{describe_device(engine)}; {told}")
+        optimizer = engine.prepare_optimizer(optimizer)
+        network = model
+        if engine.num_processes > 1:
+            network = engine.prepare_model(model)
+        if engine.is_main_process:
+            if not history:
+                checkpoint.save(history, **state)  # so that the first epoch can be repeated
+            checkpoint.copy(len(history))  # in case it was stopped before the last copy
+        engine.wait_for_everyone()
+        yield from list(history)
+
+        for epoch in range(len(history), settings.epochs):
+            began = time.perf_counter()
+            train_loss = train_epoch(engine, network, optimizer, task, train, epoch)
+            trained = time.perf_counter()
+            row = {
+                "epoch": epoch + 1,
+                "train_loss": train_loss,
+                **evaluate(model, task, data.valid),
+                "lr": optimizer.param_groups[0]["lr"],
+                "images_per_s": len(train) / (trained - began),
+                "seconds": time.perf_counter() - began,
+            }
+            history.append(row)
+            if engine.is_main_process:
+                checkpoint.save(history, **state)
+            engine.wait_for_everyone()
+            log(_one_line(row, task.metric, settings.epochs))
+            yield row
+    except KeyboardInterrupt:
+        log(
+            f"interrupted; {len(history)} of {settings.epochs} epochs are finished. "
+            "With a folder, running this again goes on after them"
+        )
+        raise
+    except FloatingPointError as error:
+        checkpoint.load(model=model)
+        raise FloatingPointError(
+            f"{error}. With a folder, the model has the weights of the last finished epoch again; "
+            "else build it anew. A smaller learning rate usually helps. If it happens in the very "
+            "first batches, look for broken images or labels."
+        ) from None
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        raise MemoryError(
+            f"out of memory with {settings.batch_size} images of {settings.size[0]}×"
+            f"{settings.size[1]} on {describe_device(engine)}: give --batch-size "
+            f"{max(1, settings.batch_size // 2)} or a smaller --size; the run's folder is kept"
+        ) from error
+    finally:
+        engine.free_memory()
+        checkpoint.end()
 
 
-def train_epoch(run, train, epoch):
-    """One pass over ``train``, in an order and with views that (seed, epoch) fix; its mean loss."""
-    settings = run.task.settings
+def train_epoch(engine, network, optimizer, task, train, epoch):
+    """One pass over the training set; returns the mean loss of its batches.
+
+    The order of the images and their random views depend on (seed, epoch) alone, so that a
+    training can go on in another process. ``network`` is the model, as shared between processes.
+    """
+    settings = task.settings
     seed = int(np.random.SeedSequence([settings.seed, epoch]).generate_state(1)[0])
-    torch.manual_seed(seed)  # for networks with dropout
-    draws = torch.Generator().manual_seed(seed)
-    steps = -(-len(train) // settings.batch_size)
+    torch.manual_seed(seed)  # for models with dropout
+    generator = torch.Generator().manual_seed(seed)
+
+    # All batches have one size. The last one is filled up with the first images of the epoch.
+    size = min(settings.batch_size, len(train))
+    if size % engine.num_processes:
+        raise ValueError(
+            f"a batch of {size} images cannot be shared equally by {engine.num_processes} "
+            "processes: give a batch size that they divide"
+        )
+    mine = slice(engine.process_index, None, engine.num_processes)  # this process's images
+    steps = math.ceil(len(train) / size)
+    order = torch.randperm(len(train), generator=generator)
+    order = torch.cat([order, order[: steps * size - len(train)]])
+
     strength = settings.strength(settings.epochs * steps)
-    # Nearly equal batches: no short last one that batch norm or the mean loss would have to suffer from.
-    batches = torch.randperm(len(train), generator=draws).tensor_split(steps)
-    run.net.train()
-    for number, (images, target) in enumerate(run.batches(batches)):  # uint8 (B, 3, H, W), class ids
-        run.set_lr(learning_rate(settings, epoch * steps + number, settings.epochs * steps))
-        size, views = len(batches[number]), run.share(draw_views(len(batches[number]), draws))
+    is_coarse = epoch < int(settings.coarse * settings.epochs)
+    memory_format = layout(network)
+    network.train()
+    batch_losses = []
+    batches = tqdm(
+        order.split(size),
+        f"epoch {epoch + 1}/{settings.epochs}",
+        leave=False,
+        disable=hide_bars(engine),
+    )
+    for number, rows in enumerate(batches):
+        rate = learning_rate(settings, epoch * steps + number, settings.epochs * steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+        views = draw_views(size, generator)[:, mine]
+        images, target = _to_device(train[rows[mine].numpy()], engine.device)  # uint8 (B, 3, H, W)
         images, target = augment(to_float(images), target, strength, views)
-        if epoch < int(settings.coarse * settings.epochs):
+        if is_coarse:
             images, target = halved(images, target)
-        run.losses.add(step(run, *run.task.inputs(images, target), size))
-    return run.mean_loss()
+        inputs, target = task.inputs(images, target)
+        inputs = inputs.contiguous(memory_format=memory_format)
 
+        with engine.autocast():
+            logits = network(inputs)
+        task.check_output(logits, inputs)
+        loss = task.loss(logits.float(), target)
+        optimizer.zero_grad()
+        engine.backward(loss)
+        optimizer.step()
+        batch_losses.append(loss.detach())  # its value would make a GPU finish its queue
 
-def step(run, inputs, target, size):
-    """One step of the optimizer, forward, backward, update, on this process's share of ``size`` pictures."""
-
-    def gradients(x, y):
-        with run.engine.autocast():
-            logits = run.net(x)
-        run.task.check_output(logits, x)
-        loss = run.task.loss(logits.float(), y) * (len(x) / len(inputs))
-        # Accelerate takes the mean over processes: weighing by shares makes it the mean over pictures.
-        run.engine.backward(loss * (len(inputs) * run.processes / size))
-        return loss.detach()
-
-    loss = run.in_parts(gradients, inputs, target)  # one part while memory lasts
-    run.optimizer.step()
-    return loss
+    batch_losses = total(engine, torch.stack(batch_losses)) / engine.num_processes
+    for number, loss in enumerate(batch_losses.tolist()):
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {loss} in epoch {epoch + 1}, batch {number + 1}"
+            )
+    if engine.num_processes > 1:  # batch norm measures with the first one's running statistics
+        for buffer in network.buffers():
+            broadcast(buffer)
+    return batch_losses.sum().item() / steps
 
 
 @torch.no_grad()
 def evaluate(model, task, dataset):
     """Mean loss and ``task.metric`` over a data set: {"valid_loss": …, task.metric: …}."""
-    scores, sums = task.scores(), [torch.zeros(2, device=accelerator().device)]
+    engine = accelerator(task.settings.precision)
+    scores = task.scores()
+    sums = [torch.zeros(2, device=engine.device)]
     for inputs, target, logits in forward(model, task, dataset):
         scores.update(task.predict(logits, inputs), target)
         count = torch.full((), len(target), device=logits.device)
         sums.append(torch.stack([task.loss(logits, target) * count, count]))
-    loss, count = total(torch.stack(sums).cpu().double().sum(0)).tolist()
-    scores.state = total(scores.state)
+    sums = torch.stack(sums).cpu().double().sum(0)
+    loss, count = total(engine, sums).tolist()
+    scores.state = total(engine, scores.state)
     return {"valid_loss": loss / count, task.metric: getattr(scores, task.metric)}
 
 
 @torch.no_grad()
 def predict(model, task, dataset):
-    """The model's answer for every example of ``dataset``, as one CPU tensor; see ``task.predict``."""
-    answers = forward(model, task, dataset, shared=False)
-    return torch.cat([task.predict(logits, inputs).cpu() for inputs, _, logits in answers])
+    """The model's answer for every image, as one CPU tensor; see ``task.predict``."""
+    answers = []
+    for inputs, _, logits in forward(model, task, dataset, shared=False):
+        answers.append(task.predict(logits, inputs).cpu())
+    return torch.cat(answers)
 
 
 def forward(model, task, dataset, shared=True):
-    """(inputs, target, logits) of each batch, in evaluation mode; every process takes its share."""
-    engine, parts, was_training = accelerator(), Parts(lambda line: None), model.training
-    mine = slice(engine.process_index, None, engine.num_processes) if shared else slice(None)
-    indices = torch.arange(len(dataset))[mine]
-    model.to(engine.device, memory_format=layout(model)).eval()
+    """(inputs, target, logits) of each batch, in evaluation mode.
 
-    def answer(inputs, count):
-        with engine.autocast():
-            return torch.cat([model(x) for x in inputs.tensor_split(count)]).float()
-
+    ``shared``: each of several processes takes its own images; else each takes all.
+    """
+    engine = accelerator(task.settings.precision)
+    was_training = model.training
+    memory_format = layout(model)
+    model.to(engine.device, memory_format=memory_format).eval()
+    rows = torch.arange(len(dataset))
+    if shared:
+        rows = rows[engine.process_index :: engine.num_processes]
+    batches = rows.split(task.settings.batch_size) if len(rows) else []
     try:
-        batches = indices.split(task.settings.batch_size) if len(indices) else []
-        for images, target in prefetch(dataset, batches, engine.device):
+        for batch in batches:
+            images, target = _to_device(dataset[batch.numpy()], engine.device)
             inputs, target = task.inputs(to_float(images), target)
-            inputs = inputs.contiguous(memory_format=layout(model))
-            yield inputs, target, parts.run(partial(answer, inputs), len(inputs))
+            inputs = inputs.contiguous(memory_format=memory_format)
+            with engine.autocast():
+                logits = model(inputs).float()
+            yield inputs, target, logits
     finally:
         model.train(was_training)
+
+
+def _to_device(tensors, device):
+    """Tensors on ``device``. To a GPU they are copied while it still computes."""
+    if device.type != "cuda":
+        return [tensor.to(device) for tensor in tensors]
+    return [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
+
+
+def _one_line(row, metric, epochs):
+    return (
+        f"epoch {row['epoch']:>3}/{epochs}  train loss {row['train_loss']:.4f}"
+        f"  valid loss {row['valid_loss']:.4f}  {metric} {row[metric]:.4f}"
+        f"  lr {row['lr']:.1e}  {row['images_per_s']:.0f} images/s  {row['seconds']:.1f} s"
+    )

@@ -1,162 +1,316 @@
-"""What only a notebook can show: source code, curves that grow while a network trains, controls to move."""
+"""Controls of the notebooks: browse images, switch skips off, probe a pixel, colour a photo.
 
-import inspect
-import os
-import textwrap
+Each function works on a copy of its networks. JupyterLab may answer a moved control in a thread of
+its own, while a cell trains or measures the same network.
+"""
+
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import ipywidgets
+import numpy as np
+import skimage
 import torch
 from IPython import get_ipython
 from IPython.core.pylabtools import print_figure
-from IPython.display import Markdown, display
+from IPython.display import display
+from PIL import ImageOps
 
-from helpers.figures import learning_curves, spoken
-from helpers.tasks import build
-from helpers.training import fit
-
-HEADLESS = "COURSEWORK_HEADLESS"  # an environment variable that helpers.publishing sets for its kernels
-
-
-def show(*objects):
-    """Print the imported source of classes or functions, highlighted: the code that really runs."""
-    for thing in objects:
-        display(Markdown(f"```python\n{inspect.getsource(thing)}```"))
+from helpers import headless
+from helpers.colour import to_float
+from helpers.data.decode import BadFile, explain, open_image, to_rgb
+from helpers.figures import GREY, spoken
+from helpers.image_figures import believed, compare, error_map, gallery, paint
+from helpers.models.resnet import BasicBlock
+from helpers.skips import skip_means, without_blocks, without_skips
+from helpers.training import predict
 
 
-class LiveCurves:
-    """Learning curves redrawn in place after each epoch; a plain picture, so it shows without widgets too.
+def browse(draw, count):
+    """A slider over images 0 … count − 1 that shows the figure ``draw(index)``."""
+    return hands_on(
+        lambda index: draw(index),
+        "drag the slider over all images, or press ← and →.",
+        index=slider("image", count - 1, count // 2),
+    )
 
-    ``metric`` is the task's, ``name`` the curve's, ``beside`` maps names of other networks to their rows.
+
+def block_switches(models, task, data):
+    """Switches that take blocks out of trained ResNets, see ``without_blocks``.
+
+    ``models``, by name, have the same depth. Below the switches are the scores of all of them, and
+    the test images on which one of them is worst.
     """
+    models = deepcopy(models)
+    truth = torch.as_tensor(data.test.targets)  # (N,)
+    first, *_ = models.values()
+    count = sum(isinstance(module, BasicBlock) for module in first.modules())
 
-    def __init__(self, metric, name, beside=None):
-        self.metric, self.name, self.beside, self.rows = metric, name, beside or {}, []
-        self._shown = display(learning_curves({**self.beside, name: []}, metric), display_id=True)
-        print(f"{name}:")  # the lines of its training stand below
+    @cache
+    def answers_of(name, off):
+        with without_blocks(models[name], off):
+            return predict(models[name], task, data.test)  # (N, C)
 
-    def update(self, row):
-        self.rows.append(row)
-        self._shown.update(learning_curves({**self.beside, self.name: self.rows}, self.metric))
+    def draw(network, **boxes):
+        off = unticked(boxes)
+        scores = [f"{name} {score(task, answers_of(name, off), truth):.3f}" for name in models]
+        answer = answers_of(network, off)
+        confidence, guess = answer.max(1)
+        worst = answer[range(len(truth)), truth].argsort()[:10]
+
+        captions = [
+            f"is {task.classes[truth[i]]}\n{task.classes[guess[i]]} {confidence[i]:.0%}"
+            for i in worst
+        ]
+        title = f"Blocks off: {listed(off)}; {spoken(task.metric)}: {', '.join(scores)}. "
+        title += f"Worst images of {network}:"
+        return gallery(data.test[worst.numpy()][0], captions, columns=5, size=1.5, title=title)
+
+    return hands_on(
+        draw,
+        "take a block out, put it back, take out another. Which network fails?",
+        **switches("block", range(count)),
+        network=choice(models),
+    )
 
 
-def train(task, network, data, folder, *, name, beside=None, seeds=1):
-    """Train a network once for each of ``seeds`` seeds, the first as in notebook 1, with live curves.
+def skip_switches(model, task, data, palette=None):
+    """Switches that silence skips of a trained U-Net, and its answer to one test image.
 
-    ``network`` is one of ``task.networks`` or a function like those; ``beside`` maps the names of networks
-    trained before to their rows. Returns the networks (``folder`` keeps their epochs), and the first's rows.
+    A silent skip carries its mean over 64 training images, see ``without_skips``. ``palette``
+    paints answers that are class ids.
     """
-    curves, net = LiveCurves(task.metric, name, beside), build(task, network)
-    for row in fit(net, task, data, folder=folder):
-        curves.update(row)
-    return [net, *repeats(task, network, data, folder, name=name, seeds=range(1, seeds))], curves.rows
+    model = deepcopy(model)
+    means = skip_means(model, task.sample(data.train, 64)[0].split(8))
+    levels = np.flatnonzero(model.skip)
+
+    def draw(index, **boxes):
+        off = unticked(boxes)
+        inputs, truth, logits = ask(model, task, *data.test[[index]])
+        whole = task.predict(logits, inputs)
+        with without_skips(model, off, means), torch.no_grad():
+            answer = task.predict(model(inputs), inputs)
+
+        if palette is None:
+            columns = {
+                "grey input": (inputs + 1) / 2,
+                "truth": truth,
+                "answer": answer,
+                "change, doubled": 2 * (answer - whole).abs().mean(1),
+            }
+        else:
+            images = data.test.images[[index]]
+            columns = {
+                "image": images,
+                "truth": paint(truth, palette),
+                "answer": paint(answer, palette),
+                "pixels that changed": error_map(images, answer, whole),
+            }
+        title = f"Image {index}. Skips off: {listed(off)}; {spoken(task.metric)} "
+        title += f"{score(task, answer, truth):.3g}, with all {score(task, whole, truth):.3g}"
+        return compare(columns, title=title)
+
+    return hands_on(
+        draw,
+        "take the shallowest skip away, put it back, take the deepest. What does each carry?",
+        **switches("skip", levels),
+        index=slider("image", len(data.test) - 1),
+    )
 
 
-def repeats(task, network, data, folder, *, name, seeds):
-    """Networks trained from each of ``seeds``, see ``task.seeded``, told in a line each."""
-    nets = []
-    for its in map(task.seeded, seeds):
-        nets.append(build(its, network))
-        *_, last = fit(nets[-1], its, data, folder=folder, log=lambda line: None)
-        told = f"{last['epoch']} epochs, validation {spoken(task.metric)} {last[task.metric]:.3f}"
-        print(f"{name}, seed {its.settings.seed}: {told}")
-    return nets
+def pixels(models, task, dataset, palette):
+    """Classes laid over an image, and what each of ``models``, by name, believes of one pixel."""
+    models = deepcopy(models)
+    height, width = task.settings.size
+
+    def draw(network, index, opacity, row, column):
+        images, truth = dataset[[index]]
+        _, _, logits = ask(models[network], task, images, truth)
+        probability = logits.softmax(1)[0]  # (C, H, W)
+        answer = task.classes[probability[:, row, column].argmax()]
+        true = task.classes[truth[0, row, column]]
+        title = f"Image {index}, at the cross: {network} says {answer}, the truth is {true}"
+        return believed(
+            images[0], probability, task.classes, palette, opacity, row, column, title=title
+        )
+
+    return hands_on(
+        draw,
+        "move the cross over a border, and choose a network. How wide is its doubt?",
+        network=choice(models),
+        index=slider("image", len(dataset) - 1),
+        opacity=slider("opacity", 1, 0.5, step=0.1),
+        row=slider("row", height - 1, height // 2),
+        column=slider("column", width - 1, width // 2),
+    )
 
 
-def overfit(net, task, inputs, target, *, steps=31, lr=5e-3):
-    """Learn one batch by heart, on the CPU, and print the loss as it falls: any sound network can."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
-    for step in range(steps):
-        loss = task.loss(net(inputs), target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if step % 10 == 0:
-            print(f"step {step:>2}: loss on one batch of {len(inputs)} {loss.item():.3f}")
+def before_after(model, task, dataset=None):
+    """An image, grey on the left of a line and coloured on its right.
+
+    It is one of ``dataset`` or, without that, a photo that the reader chooses. Where colour classes
+    are trained, a slider sets their ``rarity``, see ``ColourClasses.decode``.
+    """
+    model = deepcopy(model)
+    if dataset is None:
+        chosen = ipywidgets.FileUpload(accept="image/*", description="your photo")
+    else:
+        chosen = slider("image", len(dataset) - 1)
+    controls = {"chosen": chosen, "line": slider("line (%)", 100, 50, step=5)}
+    if task.colours is not None:
+        controls["rarity"] = slider("rarity", 1, task.rarity, step=0.1)
+
+    def draw(chosen, line, rarity=0.0):
+        if dataset is None:
+            image = read_photo(chosen, min(task.settings.size))
+        else:
+            image = dataset[chosen][0]
+        inputs, truth, logits = ask(model, task, image[None], None)
+        answer = task.with_rarity(rarity).predict(logits, inputs)  # (1, 3, H, W)
+
+        grey = (inputs + 1) / 2  # (1, 1, H, W)
+        column = line * (grey.shape[3] - 1) // 100
+        both = answer.clone()
+        both[..., :column] = grey[..., :column]
+        both[..., column] = 1  # the line
+        coloured = f"PSNR of the coloured image {score(task, answer, truth):.1f} dB"
+        title = f"{coloured}, of the grey one {score(task, grey, truth):.1f} dB"
+        return gallery(both, ["grey | coloured"], title=title, size=5)
+
+    return hands_on(
+        draw,
+        "choose an image, and move the line over an edge. Does the colour keep to it?",
+        **controls,
+    )
 
 
-def browse(draw, count, description="picture"):
-    """A slider over 0 … count − 1 that shows the figure ``draw(index)``."""
-    what = f"a slider over all {count}: drag it, or press ← and →."
-    return hands_on(lambda index: draw(index), what, index=slider(description, count // 2, 0, count - 1))
+def read_photo(upload, side):
+    """What a FileUpload holds, or else a cup of coffee: uint8 (3, H, W), upright.
+
+    Its shorter side becomes twice ``side``. Raises BadFile with a whole sentence.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(skimage.data.data_dir, "coffee.png")
+        if upload:
+            if isinstance(upload, dict):  # in ipywidgets 7
+                upload = list(upload.values())
+            path = Path(folder, "photo")
+            path.write_bytes(upload[0]["content"])
+        try:
+            with open_image(path) as image:
+                photo = to_rgb(ImageOps.exif_transpose(image))
+        except Exception as error:  # whatever a decoder raises: the file is bad
+            raise BadFile(f"Your file {explain(path, error)}.") from error
+    photo = ImageOps.cover(photo, (2 * side, 2 * side))
+    return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
 
 
-def slider(description, value, low, high, step=1):
-    """A slider of whole numbers or, by its ``step``, of floats, which tells its value when it is let go."""
-    kind = ipywidgets.FloatSlider if isinstance(step, float) else ipywidgets.IntSlider
-    how = {"continuous_update": False} | labelled(description)
-    return kind(value=value, min=low, max=high, step=step, **how)
+@torch.no_grad()
+def ask(model, task, images, target):
+    """(inputs, target, logits) of a batch of uint8 images, on the CPU."""
+    inputs, target = task.inputs(to_float(images), target)
+    return inputs, target, model.cpu().eval()(inputs)
 
 
-def labelled(description):
-    """How ipywidgets shows all words of a slider's description, and leaves it room to slide."""
-    wide = {"width": f"{17 + 0.5 * len(description):.0f}em"}
-    return {"description": description, "style": {"description_width": "initial"}, "layout": wide}
+def score(task, answer, truth):
+    """``task.metric`` of the answers to a batch."""
+    return getattr(task.scores().update(answer, truth), task.metric)
 
 
-def choice(description, options):
-    """A slider over names: JupyterLab takes ↓ for itself, with which one would choose from a list."""
-    kind = ipywidgets.SelectionSlider if len(options) > 1 else ipywidgets.Dropdown
-    return kind(options=list(options), **labelled(description))
+def slider(description, high, value=0, step=1):
+    """A slider from 0 to ``high``, of whole numbers or, by its ``step``, of floats.
+
+    It tells its value when it is let go.
+    """
+    kind = ipywidgets.IntSlider
+    if isinstance(step, float):
+        kind = ipywidgets.FloatSlider
+    return kind(value, min=0, max=high, step=step, continuous_update=False, description=description)
 
 
-def switch(description):
-    """A box to tick, ticked, no wider than its words."""
-    return ipywidgets.Checkbox(True, description=description, indent=False, layout={"width": "auto"})
+def choice(models):
+    """A button for each name."""
+    return ipywidgets.ToggleButtons(options=list(models), description="network")
 
 
-def hands_on(draw, what, **controls):
-    """Controls above the figure ``draw(**their values)``, which is drawn anew when one of them is moved.
+def switches(word, numbers):
+    """A ticked box, no wider than its words, for each number: {"0": the box "block 1", …}."""
+    return {
+        str(number): ipywidgets.Checkbox(
+            True, description=f"{word} {number + 1}", indent=False, layout={"width": "auto"}
+        )
+        for number in numbers
+    }
 
-    ``draw`` may give a sentence instead of a figure. Where no one can move anything, in notebooks that
-    ``python -m helpers run`` executes, the first figure stands still, and ``what`` says what one could do.
+
+def unticked(boxes):
+    """The numbers of ``switches`` that are off, by their values."""
+    return tuple(int(number) for number, on in boxes.items() if not on)
+
+
+def listed(numbers):
+    """Numbers from 0 on, as people count: "1, 3", or "none"."""
+    return ", ".join(str(number + 1) for number in numbers) or "none"
+
+
+def hands_on(draw, text, **controls):
+    """Controls above the figure ``draw(**values)``, which is redrawn when one of them is moved.
+
+    Where ``draw`` raises BadFile, its message is shown. Nobody can move anything in a notebook that
+    ``python -m helpers run`` executes. It shows the first figure, and ``text`` says below it what
+    one could do.
     """
     still = draw(**{name: control.value for name, control in controls.items()})
-    wrapped = textwrap.fill(f"In a running notebook: {what}", max(40, int(16 * still.get_figwidth())))
-    still.text(0.005, -0.01, wrapped, ha="left", va="top", fontsize=7, color="#555555")
-    return still if os.environ.get(HEADLESS) else Live(draw, controls, still, wrapped)
+    still.text(
+        0.005, -0.01, f"In a running notebook: {text}", va="top", fontsize=7, color=GREY, wrap=True
+    )
+    if headless():
+        return still
+    return Live(draw, controls, still)
 
 
 class Live(ipywidgets.VBox):
-    """Controls above what ``draw`` shows. Readers without a kernel, on GitHub or in HTML, get ``still``."""
+    """Controls above what ``draw`` shows. Readers without a kernel see the image ``still``."""
 
-    opened = {}  # cell: (its last run, what that has opened)
+    opened = []  # all that are not closed
 
-    def __init__(self, draw, controls, still, what):
-        def show_anew(**values):
-            drawn = draw(**values)
-            print(drawn) if isinstance(drawn, str) else display(drawn)
+    def __init__(self, draw, controls, still):
+        def redraw(**values):
+            try:
+                display(draw(**values))
+            except BadFile as error:
+                print(error)
 
-        self.controls, self.still, self.what = controls, still, what
-        self.shown = ipywidgets.interactive_output(show_anew, controls)
+        self.controls = controls
+        self.still = still
+        shown = ipywidgets.interactive_output(redraw, controls)
         row = ipywidgets.Box(list(controls.values()), layout={"flex_flow": "row wrap"})
-        super().__init__([row, self.shown])
-        cell, run = running_cell()
-        if cell in self.opened and self.opened[cell][0] != run:
-            for old in self.opened.pop(cell)[1]:
-                old.close()
-        self.opened.setdefault(cell, (run, []))[1].append(self)
+        super().__init__([row, shown])
+
+        # Close what an earlier run of this cell has opened, so that memory does not fill up.
+        self.cell, self.run = running_cell()
+        for box in list(self.opened):
+            if box.cell == self.cell and box.run != self.run:
+                box.close()
+                self.opened.remove(box)
+        self.opened.append(self)
 
     def close(self):
-        """Forget the controls and what they draw: the kernel would keep each for ever, with its networks."""
-        for control in self.controls.values():
-            control.unobserve_all()
-            control.style.close()
+        """Close all parts. The kernel would keep each for ever, and with it the networks."""
         for part in (*self.controls.values(), *self.children):
-            part.layout.close()
             part.close()
-        self.layout.close()
         super().close()
 
-    def _ipython_display_(self, **kwargs):
+    def _ipython_display_(self):
+        image = print_figure(self.still, bbox_inches="tight", base64=True)
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        picture = print_figure(self.still, bbox_inches="tight", base64=True)
-        bundle = {"application/vnd.jupyter.widget-view+json": view, "image/png": picture}
-        display(bundle | {"text/plain": self.what}, raw=True)
+        display({"application/vnd.jupyter.widget-view+json": view, "image/png": image}, raw=True)
 
 
 def running_cell():
-    """Which cell runs, by the id that JupyterLab gives it or else by its text; and the id of this run."""
+    """The id of the running cell, or its text where it has none, and the number of this run."""
     shell = get_ipython()
-    asked = getattr(shell, "parent_header", None) or {}
-    text = shell.user_ns["In"][-1] if shell else ""
-    return asked.get("metadata", {}).get("cellId", text), asked.get("header", {}).get("msg_id")
+    cell = shell.parent_header["metadata"].get("cellId", shell.user_ns["In"][-1])
+    return cell, shell.execution_count

@@ -1,14 +1,15 @@
-"""Put the outputs of an executed run into the notebooks beside this file, its pictures into gallery/, and
-the scores of one over several seeds into the README; and the project's address into all of them.
+"""Put the outputs of a run into the repository, for those who change or publish the notebooks.
 
-``python -m helpers run --store`` and ``colab`` do it; only for those who change or publish the notebooks.
+``python notebooks/store.py reports/quick`` puts the outputs of that run into the notebooks beside
+this file, and some of their figures into gallery/. A run of several seeds fills the README's table
+instead. ``python -m helpers colab`` writes the project's address into the notebooks.
 """
 
 import base64
 import hashlib
 import io
-import json
 import re
+import sys
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -19,10 +20,11 @@ from PIL import Image
 from helpers import ROOT
 from helpers.engine.files import written_beside
 from helpers.publishing.notebooks import NOTEBOOKS, NotebookFailed
-from helpers.results import joined, show
+from helpers.results import joined, saved_rows, show
 
 COLAB = "https://colab.research.google.com"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+LARGE = 20_000  # characters of an image in a notebook; GitHub shows no large notebook
 GALLERY = (  # what the README shows of reports/quick/figures
     "border_closeups",
     "colorization_comparison",
@@ -32,38 +34,46 @@ GALLERY = (  # what the README shows of reports/quick/figures
     "segmentation_comparison",
     "what_skips_buy",
 )
-SUMMARY = (  # a line of the README's table each
+SUMMARY = (  # a line each of the README's table: its name, task and score, and whose they are
     ("birds: accuracy", "classification", "accuracy", "residual", "plain", "colour histogram"),
-    ("streets: mean IoU", "segmentation", "mean_iou", "U-Net", "U-Net, no skips", "nearest picture"),
-    ("… near borders", "segmentation", "border_mean_iou", "U-Net", "U-Net, no skips", "nearest picture"),
+    ("streets: mean IoU", "segmentation", "mean_iou", "U-Net", "U-Net, no skips", "nearest image"),
+    ("… near borders", "segmentation", "border_mean_iou", "U-Net", "U-Net, no skips", "nearest image"),
     ("landscapes: PSNR (dB)", "colorization", "psnr", "U-Net", "no skips", "grey copy"),
     ("… ab error", "colorization", "ab_error", "U-Net", "no skips", "mean colour by row and grey"),
 )
 
 
-def code_digest(notebook):
-    """A digest of the code cells alone: equal where the stored outputs belong to the code.
-
-    Where the project is cloned from, which ``python -m helpers colab`` fills in, changes no output.
-    """
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    code = [re.sub("^REPOSITORY = .*", "", source, flags=re.MULTILINE) for source in code]
-    return hashlib.sha256("\0".join(code).encode()).hexdigest()
+def store_run(folder):
+    """Keep what a run on synthetic data has left in ``folder``."""
+    rows = saved_rows(folder)
+    others = {row["data"] for row in rows if not row["data"].startswith("synthetic ")}
+    if others or not rows:
+        raise SystemExit(f"{folder} holds {', '.join(others) or 'no scores'}: only synthetic data is stored")
+    seeds = max(row["seeds"] for row in rows if row["network"] == "residual")
+    if seeds > 1:
+        store_summary(folder, f"python -m helpers run --seeds {seeds}")
+        return
+    for source in NOTEBOOKS:
+        store(folder / source.name, source)
+    store_gallery(folder / "figures")
 
 
 def store(executed, source):
     """Put the outputs of an executed copy into its source notebook, as the repository keeps it.
 
-    The injected parameters go, and so do widgets (GitHub shows no notebook that has half of one), time
-    stamps and paths of this machine.
+    The injected parameters go. So do widgets, since GitHub shows no notebook that has half of one,
+    and time stamps and paths of this machine.
     """
-    notebook, fresh = nbformat.read(source, 4), nbformat.read(executed, 4)
-    run = [cell for cell in fresh.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    if code_digest(notebook) != code_digest(nbformat.from_dict({**fresh, "cells": run})):
-        raise NotebookFailed(f"{executed} was made from other code than {source} now holds: run it again")
-    for cell, ran in zip(notebook.cells, run, strict=True):
+    notebook = nbformat.read(source, 4)
+    copy = nbformat.read(executed, 4)
+    copy.cells = [c for c in copy.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    if code_digest(notebook) != code_digest(copy):
+        found = f"{executed} was made from other code than {source} now holds"
+        raise NotebookFailed(f"{found}: run it again")
+    for cell, ran in zip(notebook.cells, copy.cells, strict=True):
         if cell.cell_type == "code":
-            cell.outputs = [clean(output) for output in ran.outputs if WIDGET not in output.get("data", {})]
+            shown = [output for output in ran.outputs if WIDGET not in output.get("data", {})]
+            cell.outputs = [clean(output) for output in shown]
             cell.execution_count = ran.execution_count
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -74,74 +84,116 @@ def store(executed, source):
         nbformat.write(notebook, beside)
 
 
+def code_digest(notebook):
+    """A digest of the code cells alone: equal where the stored outputs belong to the code.
+
+    The project's address, which ``refer`` fills in, changes no output.
+    """
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    code = [re.sub("^REPOSITORY = .*", "", source, flags=re.MULTILINE) for source in code]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()
+
+
 def clean(output):
-    """One output without folders of this machine; small pictures, for GitHub shows no large notebook."""
+    """One output without folders of this machine, and with a small image in place of a large one."""
+    if "text" in output:
+        output["text"] = without_folders(output["text"])
     data = output.get("data", {})
-    for holder, key in [(output, "text")] + [(data, key) for key in data if key.startswith("text/")]:
-        if isinstance(holder.get(key), str):
-            holder[key] = holder[key].replace(str(ROOT), ".").replace(str(Path.home()), "~")
-    if len(data.get("image/png", "")) > 20_000:
-        original = base64.b64decode(data.pop("image/png"))
-        photo, drawing, picture = io.BytesIO(), io.BytesIO(), Image.open(io.BytesIO(original)).convert("RGB")
-        picture.save(photo, "JPEG", quality=85)
-        picture.quantize(256, dither=Image.Dither.NONE).save(drawing, "PNG", optimize=True)
-        small = 2 * len(photo.getvalue()) < len(original)
-        kind, file = ("image/jpeg", photo) if small else ("image/png", drawing)
-        data[kind] = base64.b64encode(file.getvalue()).decode()
+    for kind, content in data.items():
+        if kind.startswith("text/"):
+            data[kind] = without_folders(content)
+    if len(data.get("image/png", "")) > LARGE:
+        kind, content = smaller(base64.b64decode(data.pop("image/png")))
+        data[kind] = base64.b64encode(content).decode()
     return output
 
 
-def store_summary(results, command):
-    """The README's table between its two marks, from ``results.json`` and the command that made it."""
-    rows = {(r["task"], r["network"], r["score"]): r for r in json.loads(results.read_text(encoding="utf-8"))}
+def without_folders(text):
+    return text.replace(str(ROOT), ".").replace(str(Path.home()), "~")
+
+
+def smaller(png):
+    """(MIME type, bytes) of the same image: a JPEG where that is less than half as large."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    photo = io.BytesIO()
+    image.save(photo, "JPEG", quality=85)
+    if 2 * len(photo.getvalue()) < len(png):
+        return "image/jpeg", photo.getvalue()
+    drawing = io.BytesIO()
+    image.quantize(256, dither=Image.Dither.NONE).save(drawing, "PNG", optimize=True)
+    return "image/png", drawing.getvalue()
+
+
+def store_summary(folder, command):
+    """The README's table between its two marks, from a run's scores and the command that made it."""
+    rows = {(row["task"], row["network"], row["score"]): row for row in saved_rows(folder)}
     lines = [
-        "| on drawn data | with skips | without | a baseline | with − without | evidence |",
+        "| on synthetic data | with skips | without | a baseline | with − without | evidence |",
         "|---|---|---|---|---|---|",
     ]
-    for what, task, score, one, other, baseline in SUMMARY:
-        cells = [rows[task, name, score] for name in (one, other, baseline, f"{one} − {other}")]
-        shown = [show(cell["value"], cell["low"], cell["high"]) for cell in cells]
-        shown[2] += f" ({baseline})"
-        lines.append(f"| {what} | {' | '.join(shown)} | {joined(cells[3]['seeds'], cells[3]['units'])} |")
-    made = f"Means over seeds with 95 % intervals over seeds and test units, by `{command}`, {date.today()}."
-    put_into_readme("summary", "\n".join([*lines, "", made]))
-
-
-def put_into_readme(name, text):
-    """Between its marks ``<!-- name -->`` and ``<!-- end of name -->``, instead of what stands there."""
-    readme, mark, end = ROOT / "README.md", f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(mark)
-    with written_beside(readme) as beside:
-        beside.write_text(f"{before}{mark}{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+    for name, task, score, one, other, baseline in SUMMARY:
+        cells = []
+        for network in (one, other, baseline, f"{one} − {other}"):
+            row = rows[task, network, score]
+            cells.append(show(row["value"], row["low"], row["high"]))
+        cells[2] += f" ({baseline})"
+        cells.append(joined(row["seeds"], row["units"]))  # of the difference
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    made = "Means over seeds with 95 % intervals over seeds and test units"
+    lines += ["", f"{made}, by `{command}`, {date.today()}."]
+    put_into_readme("summary", "\n".join(lines))
 
 
 def store_gallery(figures):
-    """Small copies of the README's pictures, beside the notebooks that made them."""
+    """Small copies of the README's figures, beside the notebooks that made them."""
     place = ROOT / "notebooks" / "gallery"
     place.mkdir(exist_ok=True)
     for name in GALLERY:
-        with Image.open(figures / f"{name}.png") as picture:
-            picture.thumbnail((900, 900))
-            picture.convert("RGB").quantize(128).save(place / f"{name}.png", optimize=True)
+        with Image.open(figures / f"{name}.png") as image:
+            image.thumbnail((900, 900))
+            image.convert("RGB").quantize(128).save(place / f"{name}.png", optimize=True)
 
 
 def refer():
-    """Let Colab clone the project from ``Repository`` in pyproject.toml, where there is such an address: each
-    notebook's first cell gets it, and badges in the notebooks and the README open them there."""
+    """Let Colab clone the project from ``Repository`` in pyproject.toml, where that has an address.
+
+    The first cell of each notebook gets the address. Badges in the notebooks and in the README
+    open them in Colab.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    address, badges = project.get("urls", {}).get("Repository", ""), []
+    address = project.get("urls", {}).get("Repository", "")
     if not address:
         return
     place = address.removesuffix(".git").replace("https://github.com", f"{COLAB}/github")
+    badges = []
     for path in NOTEBOOKS:
         link = f"{place}/blob/main/notebooks/{path.name}"
-        badges.append(f"[![Open {path.name} in Colab]({COLAB}/assets/colab-badge.svg)]({link})")
+        badge = f"[![Open {path.name} in Colab]({COLAB}/assets/colab-badge.svg)]({link})"
+        badges.append(badge)
+
         notebook = nbformat.read(path, 4)
-        head, first = notebook.cells[0], next(c for c in notebook.cells if c.cell_type == "code")
-        text = head.source.partition("\n\n")[2] if head.source.startswith("[![Open") else head.source
-        head.source = f"{badges[-1]}\n\n{text}"
-        new = f'REPOSITORY = "{address}"'
-        first.source = re.sub("^REPOSITORY = .*", new, first.source, flags=re.MULTILINE)
+        head = notebook.cells[0]
+        if head.source.startswith("[![Open"):
+            head.source = head.source.partition("\n\n")[2]
+        head.source = f"{badge}\n\n{head.source}"
+        first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        line = f'REPOSITORY = "{address}"'
+        first.source = re.sub("^REPOSITORY = .*", line, first.source, flags=re.MULTILINE)
         with written_beside(path) as beside:
             nbformat.write(notebook, beside)
     put_into_readme("colab", " ".join(badges))
+
+
+def put_into_readme(name, text):
+    """Replace what stands between the marks ``<!-- name -->`` and ``<!-- end of name -->``."""
+    readme = ROOT / "README.md"
+    mark = f"<!-- {name} -->\n"
+    end = f"<!-- end of {name} -->\n"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(mark)
+    after = rest.partition(end)[2]
+    with written_beside(readme) as beside:
+        beside.write_text(f"{before}{mark}{text}\n{end}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    store_run(Path(sys.argv[1]))

@@ -20,7 +20,9 @@ from helpers.data.batches import ArrayDataset
 # In fp32: what many tests allow for as rounding is less than bf16's, which the best of CPUs would compute in.
 torch.cpu.get_capabilities = dict
 os.environ["PYTHONPATH"] = str(ROOT)  # what tests start finds the project that they test
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is started without
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a suite in the background is started without
 REAL = ROOT.parent / "shared" / "realdata"
 
 

@@ -1,13 +1,13 @@
-"""Settings are checked where they are made, and so by every way in: code, command line, accelerate."""
+"""Settings are checked where they are made, and so by every way in: code and command line."""
 
 import math
 from dataclasses import fields, replace
 
 import pytest
 
-from helpers.engine.optimizer import learning_rate, make_optimizer
 from helpers.models import UNet
-from helpers.presets import KNOWN, PRESETS, Settings, preset
+from helpers.optimizer import OPTIMIZERS, learning_rate, make_optimizer
+from helpers.presets import LOSSES, PRESETS, Settings, preset
 from helpers.publishing.commands import main
 from helpers.tasks import TASKS
 
@@ -31,6 +31,7 @@ BAD = {
         "no loss 'mse': choose one of cross_entropy, channel_cross_entropy, softmax_cross_entropy",
     ),
     "optimizer": ("sgd", "no optimizer 'sgd': choose one of adam, adamw"),
+    "precision": ("fp8", "no precision 'fp8': choose one of best, no, bf16, fp16"),
     "schedule": ("step", "no schedule 'step': choose one of constant, linear, cosine"),
 }
 
@@ -52,14 +53,21 @@ def test_the_command_line_says_the_same_and_writes_nothing(name, tmp_path, capsy
     with pytest.raises(SystemExit) as stop:
         main(["train", "segmentation", "--preset", "smoke", "--out", str(out), option])
     shown = capsys.readouterr()
+    if name in ("schedule", "optimizer", "loss", "precision"):
+        message = f"invalid choice: {value!r} (choose from"
     assert stop.value.code == 2 and message in shown.err and "Traceback" not in shown.err
-    assert shown.err.startswith("train: "), "how it is called is no matter"
     assert shown.out == "" and not out.exists()
 
 
 def test_augmentation_grows_with_the_steps_a_training_has_unless_it_is_given():
     by_steps = replace(GOOD, augment=None)
-    assert [by_steps.strength(steps) for steps in (10, 3000, 6000, 10_000, 99_999)] == [0.3, 0.3, 0.6, 1, 1]
+    assert [by_steps.strength(steps) for steps in (10, 3000, 6000, 10_000, 99_999)] == [
+        0.3,
+        0.3,
+        0.6,
+        1,
+        1,
+    ]
     assert replace(GOOD, augment=0.5).strength(99_999) == 0.5
 
 
@@ -76,11 +84,13 @@ def test_epochs_that_are_no_whole_number_are_refused(value, message):
 
 
 def test_known_names_are_those_that_work():
-    for optimizer in KNOWN["optimizer"]:
+    known = {field.name: field.metadata["known"] for field in fields(Settings)}
+    assert set(known["optimizer"]) == set(OPTIMIZERS)
+    for optimizer in OPTIMIZERS:
         make_optimizer(UNet(3, 2, width=1), replace(GOOD, optimizer=optimizer))
-    rates = {s: learning_rate(replace(GOOD, schedule=s), 50, 100) for s in KNOWN["schedule"]}
+    rates = {s: learning_rate(replace(GOOD, schedule=s), 50, 100) for s in known["schedule"]}
     assert len(set(rates.values())) == 3
-    assert {loss for task in TASKS.values() for loss in task.known_losses} == set(KNOWN["loss"])
+    assert {loss for task in TASKS.values() for loss in task.known_losses} == set(LOSSES)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -1,73 +1,93 @@
 """One file -> one small uint8 array, read to the last byte."""
 
-import os
-import warnings
 import zlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .listing import FAULTS, Item, LeftOut, Listing, describe
+from .listing import Item, LeftOut, describe
 from .similar import phash
 
-MAX_PIXELS = 90_000_000  # a larger picture takes more memory than a photo ever needs
+MAX_PIXELS = 90_000_000  # a larger image takes more memory than a photo ever needs
 MIN_SIDE = 16
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused here, with a reason
+ORIENTATION = 0x0112  # the EXIF tag; from 2 to 8 an image is mirrored or turned, from 5 sideways
 
 
 class BadFile(ValueError):
     """A file that cannot be used; the message continues a sentence that begins with its name."""
 
 
-def open_image(path: str) -> Image.Image:
+def open_image(path):
+    """Open an image, but read no pixels. Raise BadFile for a size that no photo has."""
     image = Image.open(path)
     width, height = image.size
+    found = f"{width}×{height} pixels"
     if width * height > MAX_PIXELS:
-        raise BadFile(f"has {width}×{height} pixels, more than any photo (a decompression bomb?): remove it")
+        raise BadFile(f"has {found}, more than any photo (a decompression bomb?): remove it")
     if min(width, height) < MIN_SIDE:
-        raise BadFile(f"has only {width}×{height} pixels, too few (at least {MIN_SIDE} a side): replace it")
+        raise BadFile(f"has only {found}, too few (at least {MIN_SIDE} a side): replace it")
     return image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode -> RGB; 16 bits are scaled down, transparency is laid on white."""
+def to_rgb(image):
+    """Any mode -> RGB. More than 8 bits are scaled down, and transparency is laid on white."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, dtype=np.float64)
-        scale = 257 if image.mode != "F" and values.max(initial=0) > 255 else 1
-        return Image.fromarray((values / scale).clip(0, 255).astype(np.uint8)).convert("RGB")
+        if values.max() > 255:
+            values = values / 257
+        return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
 
 
-def read_image(path: str, size: tuple[int, int], crop: bool) -> tuple[Image.Image, tuple, list[str]]:
-    """An upright RGB image of ``size`` (height, width), its full size, and what had to be converted."""
-    width, height = new = size[::-1]
+def read_image(path, size, crop):
+    """Read an image upright, in RGB, at ``size`` (height, width).
+
+    Returns:
+        The image, its full size (width, height), and a list of what had to be converted.
+    """
+    height, width = size
+    notes = []
     with open_image(path) as image:
-        full, mode, suffix, notes = image.size, image.mode, os.path.splitext(path)[1].lower(), []
+        full = image.size
+        suffix = Path(path).suffix.lower()
         if image.format not in (Image.registered_extensions().get(suffix), "MPO"):
             notes.append(f"{image.format} named {suffix}")
-        image.draft(None, (max(size), max(size)))  # libjpeg halves while it decodes: as good and faster
+
+        image.draft(None, (max(size), max(size)))  # libjpeg halves while it decodes: faster
         image.load()
-        if (orientation := image.getexif().get(0x0112)) in range(2, 9):
+        orientation = image.getexif().get(ORIENTATION)
+        if orientation in range(2, 9):
             notes.append("turned upright (EXIF)")
             image = ImageOps.exif_transpose(image)
-            full = full[::-1] if orientation > 4 else full
-        if mode != "RGB":
-            notes.append(f"{mode} to RGB")
+            if orientation >= 5:
+                full = full[::-1]
+        if image.mode != "RGB":
+            notes.append(f"{image.mode} to RGB")
         rgb = to_rgb(image)
+
     if not crop:
-        return rgb.resize(new, Image.Resampling.BILINEAR), full, notes
+        return rgb.resize((width, height), Image.Resampling.BILINEAR), full, notes
     if rgb.width * height != rgb.height * width:
         notes.append("cropped to the centre")
-    return ImageOps.fit(rgb, new, Image.Resampling.BILINEAR), full, notes
+    return ImageOps.fit(rgb, (width, height), Image.Resampling.BILINEAR), full, notes
 
 
-def explain(path: str, error: Exception) -> str:
+def is_grey(image):
+    """Whether a photo is grey, however it is stored: hardly a pixel's channels differ visibly."""
+    channels = np.asarray(image).astype(np.int16)
+    spread = np.ptp(channels, axis=-1)  # (H, W)
+    return np.quantile(spread, 0.99) <= 6
+
+
+def explain(path, error):
     """Why a file could not be decoded, and what to do."""
     if isinstance(error, BadFile):
         return str(error)
@@ -78,32 +98,36 @@ def explain(path: str, error: Exception) -> str:
         return "is not an image: replace or remove it"
     if isinstance(error, Image.DecompressionBombError):
         return "has far more pixels than any photo (a decompression bomb?): remove it"
-    if getattr(error, "errno", None) in FAULTS:
+    if isinstance(error, OSError) and error.errno:
         return describe(error)
-    return f"is damaged or cut off ({str(error).rstrip('.')}): copy or download it again"
+    return f"is damaged or cut off ({error}): copy or download it again"
 
 
-class Decoded(NamedTuple):
-    """What became of one file."""
+class Record(NamedTuple):
+    """What is kept of one file that was read, besides its arrays."""
 
-    arrays: tuple[np.ndarray, ...] = ()  # uint8 (H, W, 3) and, of streets, (H, W)
-    phash: int = 0
-    notes: tuple[str, ...] = ()  # what had to be converted
-    fault: LeftOut | None = None
-    checksum: int = 0
+    item: Item
+    phash: int
+    checksum: int
+    notes: list  # what had to be converted
 
 
-def decode(listing: Listing, size: tuple[int, int], item: Item) -> Decoded:
-    """Decode an image, and its mask, at ``size`` (height, width)."""
-    reading = item.image
+def decode(listing, size, item):
+    """Decode an image, and its mask, at ``size`` (height, width).
+
+    Returns:
+        Its arrays, uint8 (H, W, 3) and of streets (H, W), and its Record. Of a file that cannot be
+        used an empty list, and its LeftOut.
+    """
+    file = item.image
     try:
-        image, full, notes = read_image(f"{listing.root}/{reading}", size, listing.crop)
-        if listing.unfit and (reason := listing.unfit(image)):
-            return Decoded(fault=LeftOut(reading, reason, False))
+        image, full, notes = read_image(f"{listing.root}/{file}", size, not listing.read_mask)
+        if listing.needs_colour and is_grey(image):
+            return [], LeftOut(file, "is grey: no colour to learn from", bad=False)
         arrays = [np.asarray(image)]
         if listing.read_mask:
-            reading = item.target
-            arrays.append(listing.read_mask(f"{listing.root}/{reading}", size, full))
-    except Exception as error:  # whatever a decoder raises: the file is bad
-        return Decoded(fault=LeftOut(reading, explain(f"{listing.root}/{reading}", error)))
-    return Decoded(arrays, phash(image), notes, checksum=zlib.crc32(b"".join(arrays)))
+            file = item.target
+            arrays.append(listing.read_mask(f"{listing.root}/{file}", size, full))
+    except Exception as error:  # whatever a decoder raises, the file is bad
+        return [], LeftOut(file, explain(f"{listing.root}/{file}", error))
+    return arrays, Record(item, phash(image), zlib.crc32(b"".join(arrays)), notes)

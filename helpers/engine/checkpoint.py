@@ -1,12 +1,17 @@
-"""One training's states on disk, each a file that appears in one step, and their copies on a Drive."""
+"""One training's state on disk: what the run is, its last epoch, and copies on a second disk."""
 
+import ast
 import contextlib
+import functools
 import hashlib
+import inspect
 import json
 import pickle
 import shutil
+import textwrap
 import zipfile
-from functools import partial
+from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -15,11 +20,120 @@ from filelock import FileLock
 
 from helpers.engine.files import acquire, written_beside
 
-CODE = "code of "
-
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that is damaged, or that belongs to another training run."""
+    """A checkpoint that is damaged."""
+
+
+class Checkpoint:
+    """A run's folder, ``<folder>/<name>-<digest of run>/``, with last.pt and history.csv.
+
+    Between ``begin`` and ``end`` no other process trains this run.
+
+    Args:
+        folder: holds the folders of all runs. None: nothing is kept.
+        mirror: a second folder that gets copies and gives them to a machine without its own.
+        name: what the run's folder is called, before its digest.
+        run: {what: value} of all that makes it this run, see ``helpers.training.fit``.
+        log: told when a copy fails, which never stops a training.
+    """
+
+    def __init__(self, folder, mirror, name, run, log):
+        if mirror is not None and folder is None:
+            raise ValueError("mirror copies what is saved in folder: give a folder too")
+        self.run = run
+        self.log = log
+        self.mirror = mirror
+        self.folder = None
+        if folder is not None:
+            self.folder = Path(folder, f"{name}-{digest(run)}")
+            for same in Path(folder).glob(f"*-{digest(run)}"):  # trained under another name
+                self.folder = same
+        self.last = Path(self.folder or "", "last.pt")
+        # One lock for the whole process: an interrupted cell may still hold it when it runs again.
+        place = self.last.with_name(".lock")
+        self.lock = FileLock(place, is_singleton=True, thread_local=False)
+
+    def begin(self):
+        """Wait for another process that trains this run; remove what a killed one left torn."""
+        if self.folder is None:
+            return
+        with contextlib.suppress(OSError):  # no lock, then: ``save`` says what cannot be written
+            self.folder.mkdir(parents=True, exist_ok=True)
+            acquire(self.lock, f"trains {self.folder}", self.log)
+        for torn in self.folder.glob("*.part"):
+            torn.unlink()
+        if self.mirror is not None and not self.last.exists():
+            self._fetch()
+
+    def end(self):
+        """Let other processes train this run."""
+        self.lock.release()
+
+    def is_new(self):
+        """Whether the folder holds runs of this name, but not this one."""
+        if self.folder is None or self.last.exists():
+            return False
+        name = self.folder.name.rpartition("-")[0]
+        return any(self.folder.parent.glob(f"{name}-????????/last.pt"))
+
+    def load(self, **parts):
+        """Load the last state into model, optimizer and scaler; returns its history, or []."""
+        if self.folder is None or not self.last.exists():
+            return []
+        state = read_checkpoint(self.last)
+        for name, part in parts.items():
+            if part is not None:
+                part.load_state_dict(state[name])
+        return state["history"]
+
+    def save(self, history, **parts):
+        """The state after an epoch, or before the first one."""
+        if self.folder is None:
+            return
+        state = {"run": self.run, "history": history}
+        for name, part in parts.items():
+            state[name] = None if part is None else part.state_dict()
+        if history:
+            self._write_table(history)
+        with written_beside(self.last) as beside:
+            torch.save(state, beside)
+        self.copy(len(history))
+
+    def copy(self, epoch):
+        """Copy the last state to the mirror under a new name; the two newest copies stay."""
+        if self.mirror is None or epoch == 0:
+            return
+        copies = Path(self.mirror, self.folder.name)
+        copy = copies / f"last-{epoch:05}.pt"
+        size = self.last.stat().st_size
+        try:
+            copies.mkdir(parents=True, exist_ok=True)
+            if not copy.exists() or copy.stat().st_size != size:
+                shutil.copyfile(self.last, copy)
+            if copy.stat().st_size != size:
+                raise OSError(f"{copy.name} came out {copy.stat().st_size} bytes long")
+            for older in sorted(copies.glob("last-*.pt"))[:-2]:
+                older.unlink()
+        except OSError as error:
+            self.log(f"{copies}: no copy of epoch {epoch} ({error}); the training goes on")
+
+    def _fetch(self):
+        """Bring the newest whole copy from the mirror, whatever its folder there is called."""
+        found = Path(self.mirror).glob(f"*-{digest(self.run)}/last-*.pt")
+        for copy in sorted(found, key=lambda path: path.name, reverse=True):
+            try:
+                self._write_table(read_checkpoint(copy)["history"])
+            except CheckpointError as error:
+                self.log(f"{error}; trying the copy before it")
+                continue
+            with written_beside(self.last) as beside:
+                shutil.copyfile(copy, beside)
+            return
+
+    def _write_table(self, history):
+        with written_beside(self.last.with_name("history.csv")) as beside:
+            pd.DataFrame(history).to_csv(beside, index=False, na_rep="nan")
 
 
 def read_checkpoint(path):
@@ -29,128 +143,99 @@ def read_checkpoint(path):
     """
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself compares no checksums
-            if part := archive.testzip():
-                raise zipfile.BadZipFile(f"{part} does not fit its checksum")
+            damaged = archive.testzip()
+            if damaged:
+                raise zipfile.BadZipFile(f"{damaged} does not fit its checksum")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: this checkpoint is damaged ({error}); move it away to train from the start"
-        ) from error
-
-
-class Checkpoints:
-    """``<folder>/<network>-<digest of the run>/`` with last.pt, best.pt, history.csv and run.json.
-
-    ``run`` {what: value} says which run it is, its code by keys that begin with CODE; the best epoch has the
-    highest ``metric``. ``mirror`` gets copies, and gives them to a machine whose own folder is empty; ``log``
-    is told when a copy fails, which never stops a training.
-    """
-
-    def __init__(self, folder, mirror, network, run, metric, log):
-        if mirror is not None and folder is None:
-            raise ValueError("mirror copies what is saved in folder: give a folder on this machine too")
-        if folder is not None and Path(folder).is_file():
-            raise ValueError(f"{folder} is a file: give a folder to keep runs in")
-        self.run, self.metric, self.log, name = run, metric, log, f"{network}-{digest(run)}"
-        self.folder, self.mirror = folder and Path(folder) / name, mirror and Path(mirror) / name
-        # One for the whole process: a cell that was interrupted may still hold it when it runs again.
-        self.lock = FileLock(Path(folder or "", name, ".lock"), is_singleton=True, thread_local=False)
-
-    def begin(self):
-        """Wait for another process that trains this run, and keep others out until ``end``; remove what a
-        killed one left half-written; fetch from the mirror what is not here."""
-        if self.folder is not None:
-            with contextlib.suppress(OSError):  # no lock, then: ``save`` says where nothing can be written
-                self.folder.mkdir(parents=True, exist_ok=True)
-                acquire(self.lock, f"trains {self.folder}", self.log)
-            for torn in self.folder.glob("*.part"):
-                torn.unlink()
-            if self.mirror and not (self.folder / "last.pt").exists():
-                self._fetch()
-
-    def end(self):
-        """Let other processes train this run; nothing in a process that has not begun it."""
-        self.lock.release()
-
-    def load(self, **parts):
-        """Load the last state, if there is one, into model, optimizer and scaler; its history, or []."""
-        if self.folder is None or not (last := self.folder / "last.pt").exists():
-            return []
-        state = read_checkpoint(last)
-        if unlike := self.differing(there := state["run"]):
-            differ = "; ".join(f"{key}: {there.get(key)} there, {self.run.get(key)} here" for key in unlike)
-            raise CheckpointError(f"{last}: belongs to another run ({differ}); give another folder")
-        for name, part in parts.items():
-            if part is not None and state[name]:
-                part.load_state_dict(state[name])
-        return state["history"]
-
-    def save(self, model, optimizer, scaler, history):
-        """The state after an epoch, or before the first; ``last`` comes last, when all else is there."""
-        if self.folder is None:
-            return
-        parts = {"model": model, "scaler": scaler, "optimizer": optimizer}
-        state = {name: part and part.state_dict() for name, part in parts.items()}
-        state |= {"run": self.run, "history": history}
-        if not (self.folder / "run.json").exists():
-            self._write("run.json", lambda file: file.write_text(json.dumps(self.run, indent=1)))
-        if history:
-            self._write_table(history)
-        if best := history and not any(row[self.metric] > history[-1][self.metric] for row in history):
-            self._write("best.pt", partial(torch.save, state | {"optimizer": None}))
-        self._write("last.pt", partial(torch.save, state))
-        self.copy(["best", "last"] if best else ["last"], len(history))
-
-    def before_edit(self):
-        """The run that was this one until its code was edited, and what was, as "name: parts", or ""."""
-        files = self.folder.parent.glob("*/run.json") if self.folder else ()
-        for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
-            edited = self.differing(json.loads(file.read_text()))
-            if edited and all(key.startswith(CODE) for key in edited):
-                return f"{file.parent.name}: {', '.join(key.removeprefix(CODE) for key in edited)}"
-        return ""
-
-    def differing(self, other):
-        """The keys that this run and another do not share, or whose values differ."""
-        return [key for key in self.run | other if other.get(key) != self.run.get(key)]
-
-    def copy(self, stems, epoch):
-        """To the mirror: each file under a new name; of the older copies, only the newest stays."""
-        if self.mirror is None or not epoch:
-            return
-        try:
-            self.mirror.mkdir(parents=True, exist_ok=True)
-            for stem in stems:
-                source, copy = self.folder / f"{stem}.pt", self.mirror / f"{stem}-{epoch:05}.pt"
-                size = source.stat().st_size
-                if not copy.exists() or copy.stat().st_size != size:
-                    shutil.copyfile(source, copy)
-                if copy.stat().st_size != size:
-                    raise OSError(f"{copy.name} came out {copy.stat().st_size} bytes long")
-                for older in sorted(self.mirror.glob(f"{stem}-*.pt"))[:-2]:
-                    older.unlink()
-        except OSError as error:
-            self.log(f"{self.mirror}: no copy of epoch {epoch} ({error}); the training goes on")
-
-    def _fetch(self):
-        """Bring the newest whole copies from the mirror; last comes last, as in ``save``."""
-        for stem in ("best", "last"):
-            for copy in sorted(self.mirror.glob(f"{stem}-*.pt"), reverse=True):
-                try:
-                    self._write_table(read_checkpoint(copy)["history"])
-                except CheckpointError as error:
-                    self.log(f"{error}; trying the copy before it")
-                    continue
-                self._write(f"{stem}.pt", partial(shutil.copyfile, copy))
-                break
-
-    def _write_table(self, history):
-        self._write("history.csv", partial(pd.DataFrame(history).to_csv, index=False, na_rep="nan"))
-
-    def _write(self, name, write):
-        with written_beside(self.folder / name) as beside:
-            write(beside)
+    except (
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+    ) as error:
+        remedy = "move it away to train from the start"
+        raise CheckpointError(f"{path}: this checkpoint is damaged ({error}); {remedy}") from error
 
 
 def digest(value):
+    """Eight letters that change with anything in ``value``, which JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def describe_run(model, task, train, valid, precision, code):
+    """What makes a run this one; when any of it changes, a training starts anew.
+
+    ``train`` and ``valid`` count with the contents of their images and targets. Code counts without
+    comments, docstrings and layout: that of the classes of the task and of the model's modules,
+    that of a loss that was put into the task, and ``code``, from ``read_code``. What a class of
+    one's own calls outside itself is not followed.
+    """
+    parts = [task, *model.modules()]
+    for value in vars(task).values():
+        if isinstance(value, torch.nn.Module):  # a loss, for example
+            parts += value.modules()
+    code = dict(code)
+    for part in parts:
+        for kind in type(part).__mro__:
+            code |= code_of(kind)
+    return {
+        "parts": [[type(part).__name__, contents(part)] for part in parts],
+        "weights": [list(weight.shape) for weight in model.parameters()],
+        "training set": train.digest(),
+        "validation set": valid.digest(),
+        "settings": asdict(task.settings) | {"precision": precision},
+        "code": {name: digest(text) for name, text in code.items()},
+    }
+
+
+_read = {}  # the name of each module that was read: its code
+
+
+def read_code(*names):
+    """{name: code} of modules, read while they are imported, since files may be edited later."""
+    for name in names:
+        source = Path(import_module(name).__file__).read_text(encoding="utf-8")
+        _read[name] = without_comments(source)
+    return {name: _read[name] for name in names}
+
+
+def code_of(kind):
+    """{name: code} of a class: its whole file if that was read, else what it holds."""
+    name = kind.__module__
+    if name in _read:
+        return {name: _read[name]}
+    if name.split(".")[0] in ("builtins", "torch"):
+        return {}
+    return {f"{name}.{kind.__qualname__}": contents(kind)}
+
+
+def contents(thing):
+    """{name: text} of the numbers, texts and functions that a class or an object holds."""
+    found = {}
+    for name, value in vars(thing).items():
+        if isinstance(value, functools.partial):
+            found[f"arguments of {name}"] = repr([value.args, value.keywords])
+        for inside in ("func", "__func__", "fget"):  # of a partial, a method, a property
+            value = getattr(value, inside, value)
+        if inspect.isfunction(value):
+            try:
+                found[name] = without_comments(inspect.getsource(value))
+            except (OSError, SyntaxError):  # no file, or a lambda in the middle of a line
+                code = value.__code__
+                found[name] = repr([code.co_code, code.co_names, code.co_consts])
+        elif not name.startswith("_") and name != "training":
+            values = value if isinstance(value, tuple | list) else [value]
+            if all(isinstance(one, bool | int | float | str | None) for one in values):
+                found[name] = repr(value)
+    return found
+
+
+def without_comments(source):
+    """Python source without comments, docstrings and layout."""
+    tree = ast.parse(textwrap.dedent(source))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            if ast.get_docstring(node) is not None:
+                node.body[0] = ast.Pass()
+    return ast.unparse(tree)

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,7 +14,7 @@ class DataError(ValueError):
 
 
 @contextlib.contextmanager
-def locked(place: Path) -> Iterator[None]:
+def locked(place):
     """Hold the lock of ``place``; it ends with its process, however that ends."""
     lock = FileLock(place.with_name(place.name + ".lock"))
     try:
@@ -28,8 +27,8 @@ def locked(place: Path) -> Iterator[None]:
         yield
 
 
-def acquire(lock: FileLock, doing: str, say=print):
-    """Hold a lock, when no other process does any more; of one that does, ``say`` what it is ``doing``."""
+def acquire(lock, doing, say=print):
+    """Hold a lock once no other process does; ``say`` what such a process is ``doing``."""
     try:
         return lock.acquire(timeout=0.2)
     except Timeout:
@@ -38,8 +37,8 @@ def acquire(lock: FileLock, doing: str, say=print):
 
 
 @contextlib.contextmanager
-def made_beside(place: Path) -> Iterator[Path]:
-    """A new folder beside ``place`` that is moved there in one step, or removed when anything fails."""
+def made_beside(place):
+    """A new folder that takes the name ``place`` in one step, or is removed when anything fails."""
     part = place.with_name(place.name + ".part")
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     try:
@@ -56,8 +55,8 @@ def made_beside(place: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def written_beside(path: str | Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, which takes its place in one step once the block has ended well."""
+def written_beside(path):
+    """A file to write to, which takes the name ``path`` in one step once the block has ended."""
     path = Path(path)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -68,13 +67,15 @@ def written_beside(path: str | Path) -> Iterator[Path]:
         os.replace(part, path)
     except (OSError, RuntimeError) as error:
         told = f"{path}: cannot be written ({error}); what was saved before is intact"
-        raise OSError(f"{told}. Make room there, or give another folder, and run again.") from error
+        remedy = "Make room there, or give another folder, and run again."
+        raise OSError(f"{told}. {remedy}") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
 
 
-def check_space(folder: Path, needed: int) -> None:
+def check_space(folder, needed):
+    """Raise DataError where a folder's disk has fewer than ``needed`` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         found = f"{folder} has {free / 1e9:.2f} GB free but {needed / 1e9:.2f} GB are needed"

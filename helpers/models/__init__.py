@@ -1,4 +1,4 @@
-"""The three networks. Plain ``nn.Module``s: they know nothing of files, devices or plots."""
+"""The three networks. Plain ``nn.Module``s that know nothing of files, devices or plots."""
 
 from helpers.models.fcn import FCN
 from helpers.models.resnet import ResNet, ResNet18

@@ -1,4 +1,4 @@
-"""Residual networks and their plain twins (He et al., 2015, "Deep Residual Learning", arXiv:1512.03385)."""
+"""Residual networks and their plain twins (He et al., 2015, arXiv:1512.03385)."""
 
 from torch import nn
 
@@ -6,7 +6,7 @@ from torch import nn
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions and, with ``skip``, the shortcut that adds the input back: F(x) + x.
 
-    Shape: (N, in_channels, H, W) -> (N, channels, H/stride, W/stride)
+    Shape: (N, in_channels, H, W) -> (N, channels, H/stride, W/stride), rounded up.
     """
 
     def __init__(self, in_channels, channels, stride=1, *, skip=True):
@@ -16,30 +16,44 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
+
         self.skip = skip
         self.downsample = None
         if skip and (stride != 1 or in_channels != channels):
             # The shapes differ, so the shortcut is a 1×1 projection (option B of the paper).
             self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False),
+                nn.BatchNorm2d(channels),
             )
 
     def forward(self, x):
-        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn1(self.conv1(x)))  # (N, channels, H/stride, W/stride)
         out = self.bn2(self.conv2(out))
-        if self.skip:
-            out = out + (x if self.downsample is None else self.downsample(x))
+
+        if self.downsample is not None:
+            out += self.downsample(x)
+        elif self.skip:
+            out += x
         return self.relu(out)
 
 
+def stage(blocks, in_channels, channels, skip):
+    """``blocks`` basic blocks in a row. Where the first doubles the channels, it halves the map."""
+    stride = channels // in_channels
+    layers = [BasicBlock(in_channels, channels, stride, skip=skip)]
+    while len(layers) < blocks:
+        layers.append(BasicBlock(channels, channels, skip=skip))
+    return nn.Sequential(*layers)
+
+
 class ResNet(nn.Module):
-    """A residual network of any depth; its parameters have torchvision's names and shapes.
+    """A residual network of any depth. Its parameters have torchvision's names and shapes.
 
     Args:
-        blocks: how many blocks each of the four stages has; a net of n blocks has 2·n + 2 layers.
+        blocks: how many blocks each of the four stages has. n blocks make 2·n + 2 layers.
         num_classes: length of the logits.
-        width: channels of the first stage; the paper's nets have 64, and each stage doubles them.
-        skip: ``False`` gives the plain net that the paper compares against.
+        width: channels of the first stage, 64 in the paper. Each further stage doubles them.
+        skip: ``False`` gives the plain network that the paper compares against.
 
     Shape: (N, 3, H, W) -> (N, num_classes), any H and W.
     """
@@ -47,33 +61,32 @@ class ResNet(nn.Module):
     def __init__(self, blocks, num_classes, *, width=64, skip=True):
         super().__init__()
         if len(blocks) != 4 or min(blocks) < 1:
-            raise ValueError(f"blocks={blocks}: give the number of blocks of each of four stages, at least 1")
-        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+            raise ValueError(
+                f"blocks={blocks}: give the number of blocks of each of four stages, at least 1"
+            )
+        self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = self._stage(blocks[0], width, width, 1, skip)
-        self.layer2 = self._stage(blocks[1], width, 2 * width, 2, skip)
-        self.layer3 = self._stage(blocks[2], 2 * width, 4 * width, 2, skip)
-        self.layer4 = self._stage(blocks[3], 4 * width, 8 * width, 2, skip)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        self.layer1 = stage(blocks[0], width, width, skip)
+        self.layer2 = stage(blocks[1], width, 2 * width, skip)
+        self.layer3 = stage(blocks[2], 2 * width, 4 * width, skip)
+        self.layer4 = stage(blocks[3], 4 * width, 8 * width, skip)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(8 * width, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    @staticmethod
-    def _stage(count, in_channels, channels, stride, skip):
-        rest = (BasicBlock(channels, channels, skip=skip) for _ in range(count - 1))
-        return nn.Sequential(BasicBlock(in_channels, channels, stride, skip=skip), *rest)
+        for weight in self.parameters():
+            if weight.ndim == 4:  # a convolution's
+                nn.init.kaiming_normal_(weight, mode="fan_out")
 
     def maps(self, x):
-        """Each stage's map: (N, 3, H, W) -> four maps, width to 8·width channels, H/4 to H/32, rounded up."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # (N, width, H/4, W/4)
-        quarter = self.layer1(x)  # (N, width, H/4, W/4)
-        eighth = self.layer2(quarter)  # (N, 2·width, H/8, W/8)
+        """The maps of the last three stages: 2, 4 and 8 times ``width`` channels, H/8 to H/32."""
+        x = self.relu(self.bn1(self.conv1(x)))  # (N, width, H/2, W/2), sizes rounded up
+        x = self.layer1(self.maxpool(x))  # (N, width, H/4, W/4)
+        eighth = self.layer2(x)  # (N, 2·width, H/8, W/8)
         sixteenth = self.layer3(eighth)  # (N, 4·width, H/16, W/16)
-        return quarter, eighth, sixteenth, self.layer4(sixteenth)  # (N, 8·width, H/32, W/32)
+        last = self.layer4(sixteenth)  # (N, 8·width, H/32, W/32)
+        return eighth, sixteenth, last
 
     def forward(self, x):
         x = self.avgpool(self.maps(x)[-1])  # (N, 8·width, 1, 1)
@@ -81,7 +94,7 @@ class ResNet(nn.Module):
 
 
 class ResNet18(ResNet):
-    """The ResNet of two blocks a stage; torchvision's weights are interchangeable with its own."""
+    """The ResNet with two blocks in each stage. torchvision's weights fit, and fit back."""
 
     def __init__(self, num_classes, *, width=64, skip=True):
         super().__init__((2, 2, 2, 2), num_classes, width=width, skip=skip)

@@ -1,40 +1,59 @@
 """From what a run has left, scores and figures, to an article in LaTeX and a page to look at."""
 
 import hashlib
+import os
 import re
-from itertools import chain, count
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from helpers import ROOT
 from helpers.engine.files import written_beside
 from helpers.presets import preset
-from helpers.publishing.notebooks import NOTEBOOKS
-from helpers.results import main_tables, saved_rows, tex
-from helpers.tasks import TASKS
+from helpers.publishing.tables import main_tables, tex
+from helpers.results import saved_rows
 
-HERE = Path(__file__).parent
-HOW = {"loader": FileSystemLoader(HERE), "undefined": StrictUndefined, "trim_blocks": True}
-HTML = Environment(autoescape=True, **HOW)
+TEMPLATES = {
+    "loader": FileSystemLoader(Path(__file__).parent),
+    "undefined": StrictUndefined,
+    "trim_blocks": True,
+}
+HTML = Environment(**TEMPLATES, autoescape=True)
 LATEX = Environment(  # whose braces and per cent signs are LaTeX's own
-    block_start_string="<%", block_end_string="%>", variable_start_string="<<", variable_end_string=">>",
-    comment_start_string="<#", comment_end_string="#>", **HOW
-)  # fmt: skip
-LATEX.filters["caption"] = lambda text: tex(re.sub(r"^Figure \d+\. ", "", text))  # LaTeX counts itself
+    **TEMPLATES,
+    block_start_string="<%",
+    block_end_string="%>",
+    variable_start_string="<<",
+    variable_end_string=">>",
+    comment_start_string="<#",
+    comment_end_string="#>",
+)
+REFERENCES = ROOT / "notebooks/references.bib"
 
 
 def write_report(folder, chosen):
-    """Write ``report.tex``, ``references.bib`` and ``index.html`` into the ``folder`` of a run at the preset
-    named ``chosen``, from what it holds; returns the page's path. An edited article stays as it is."""
-    folder = Path(folder)
-    about = {"name": folder.name, "preset": preset(chosen), "figures": saved_figures(folder)}
-    about["tables"] = {task: (caption, table) for task, caption, table in main_tables(saved_rows(folder))}
-    there = [path.stem for path in NOTEBOOKS if (folder / f"{path.stem}.html").exists()]
-    about["notebooks"] = {task: stem for task in TASKS for stem in there if stem.endswith(task)}
+    """Write ``report.tex``, ``references.bib`` and ``index.html`` from what a run has left.
+
+    Args:
+        folder: that of the run. An article in it that somebody has edited stays as it is.
+        chosen: the name of the run's preset.
+
+    Returns the path of ``index.html``.
+    """
+    about = {
+        "name": folder.name,
+        "preset": preset(chosen),
+        "figures": saved_figures(folder),
+        "tables": main_tables(saved_rows(folder)),
+        "notebooks": {
+            path.stem.partition("_")[2]: path.stem for path in sorted(folder.glob("[1-9]_*.html"))
+        },
+    }
     write_unedited(folder / "report.tex", LATEX.get_template("report.tex.j2").render(about))
-    papers = NOTEBOOKS[0].with_name("references.bib")
-    write_unedited(folder / papers.name, papers.read_text(encoding="utf-8"))
+    if REFERENCES.exists():  # not in what Colab gets
+        write_unedited(folder / "references.bib", REFERENCES.read_text(encoding="utf-8"))
+
     page = folder / "index.html"
     with written_beside(page) as beside:
         beside.write_text(HTML.get_template("index.html.j2").render(about), encoding="utf-8")
@@ -42,31 +61,50 @@ def write_report(folder, chosen):
 
 
 def saved_figures(folder):
-    """{name: {"caption", "task", "size"}} of a run's figures in the order of their making, see
-    ``Results.figure``."""
+    """{name: {"caption", "task", "size"}} of a run's figures, the oldest first."""
     figures = {}
-    for path in sorted((folder / "figures").glob("*.png"), key=lambda path: path.stat().st_mtime_ns):
-        with Image.open(path) as picture:
-            caption, task = picture.info.get("Title", path.stem), picture.info.get("Subject")
-            figures[path.stem] = {"caption": caption, "task": task, "size": picture.size}
+    for path in sorted((folder / "figures").glob("*.png"), key=os.path.getmtime):
+        with Image.open(path) as image:
+            figures[path.stem] = {
+                "caption": image.info.get("Title", path.stem),
+                "task": image.info.get("Subject"),
+                "size": image.size,
+            }
     return figures
 
 
+def in_latex(caption):
+    """A figure's caption for LaTeX, which counts figures itself."""
+    return tex(re.sub(r"^Figure \d+\. ", "", caption))
+
+
+LATEX.filters["caption"] = in_latex
+
+
 def write_unedited(path, text):
-    """Write ``text``; where somebody has edited what an earlier run wrote, beside it, as NAME.new.tex,
-    NAME.new2.tex …: the first of them that nobody has touched."""
+    """Write a text whose first line holds its digest.
 
-    def marked(body):
-        digest = hashlib.sha256(body.encode()).hexdigest()[:16]
-        return f"% {digest}: written by a run; a later one leaves it alone once you have edited it\n{body}"
-
-    def edited(place):
-        old = place.read_text(encoding="utf-8", errors="replace") if place.exists() else marked("")
-        return old != marked(old.partition("\n")[2])
-
-    names = (f"{path.stem}.new{number if number > 1 else ''}{path.suffix}" for number in count(1))
-    place = next(place for place in chain([path], map(path.with_name, names)) if not edited(place))
-    if place != path:
-        print(f"{place.name} is the new one: what stands before it was edited, and stays")
+    Where somebody has edited what an earlier run wrote there, write beside it: to NAME.new1.tex,
+    NAME.new2.tex …, the first of them that nobody has edited.
+    """
+    place = path
+    number = 0
+    while place.exists() and is_edited(place):
+        number += 1
+        place = path.with_name(f"{path.stem}.new{number}{path.suffix}")
+    if number:
+        print(f"{place.name} is the new one: {path.name} was edited, and stays as it is")
     with written_beside(place) as beside:
         beside.write_text(marked(text), encoding="utf-8")
+
+
+def marked(text):
+    """``text`` below a line with its digest, by which an edited text is known."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    rule = "written by a run; a later one leaves it alone once you have edited it"
+    return f"% {digest}: {rule}\n{text}"
+
+
+def is_edited(path):
+    found = path.read_text(encoding="utf-8", errors="replace")
+    return found != marked(found.partition("\n")[2])

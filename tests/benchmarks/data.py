@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import skimage.data
+from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,6 @@ os.environ["PYTHONPATH"] = str(PROJECT)  # for the processes that decode
 from helpers.data import birds, prepare  # noqa: E402
 from helpers.data.decode import decode  # noqa: E402
 from helpers.data.listing import Item, Listing  # noqa: E402
-from helpers.engine.parallel import ahead, cpu_count  # noqa: E402
 
 DISTINCT = 600
 
@@ -31,20 +31,24 @@ DISTINCT = 600
 def crops(width: int, height: int):
     """Endless different crops of real photos."""
     photos = [
-        Image.fromarray(photo()) for photo in (skimage.data.astronaut, skimage.data.coffee, skimage.data.cat)
+        Image.fromarray(photo())
+        for photo in (skimage.data.astronaut, skimage.data.coffee, skimage.data.cat)
     ]
     rng = np.random.default_rng(0)
     while True:
         photo = photos[rng.integers(len(photos))]
         scale = rng.uniform(0.5, 1) * min(photo.width / width, photo.height / height)
-        x, y = rng.uniform(0, photo.width - scale * width), rng.uniform(0, photo.height - scale * height)
+        x, y = (
+            rng.uniform(0, photo.width - scale * width),
+            rng.uniform(0, photo.height - scale * height),
+        )
         yield photo.resize(
             (width, height), Image.Resampling.BICUBIC, (x, y, x + scale * width, y + scale * height)
         )
 
 
 def make_birds(root: Path, count: int) -> Path:
-    """Hard links to a few hundred 224×224 JPEGs, spread over 400 species and three splits as in BIRDS 400."""
+    """Hard links to a few hundred 224×224 JPEGs, in 400 species and three splits like BIRDS 400."""
     store = root / "store"
     if not store.exists():
         store.mkdir()
@@ -94,7 +98,9 @@ def plain(path: Path, size: tuple[int, int]):
 
 def plain_pair(path: Path, size: tuple[int, int]):
     with Image.open(str(path).replace("CameraRGB", "CameraSeg")) as mask:
-        return plain(path, size), np.asarray(mask.getchannel(0).resize(size, Image.Resampling.NEAREST))
+        return plain(path, size), np.asarray(
+            mask.getchannel(0).resize(size, Image.Resampling.NEAREST)
+        )
 
 
 def line(what: str, value: str, wanted: str) -> None:
@@ -117,11 +123,13 @@ print(int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text()
 def fresh_process(source: Path, root: Path) -> tuple[float, float]:
     """Seconds in prepare(), and MiB of its own after an epoch of batches, of a new process.
 
-    Mapped pictures don't count: the system keeps them only while it has room.
+    Mapped images don't count: the system keeps them only while it has room.
     """
     file = root.parent / "fresh.py"
     file.write_text(FRESH)
-    done = subprocess.run([sys.executable, file, source, root], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, file, source, root], stdout=subprocess.PIPE, text=True, check=True
+    )
     return tuple(map(float, done.stdout.split()))
 
 
@@ -138,7 +146,11 @@ def main() -> None:
         ratio = seconds(lambda: [plain_pair(file, (160, 120)) for file in files]) / seconds(
             lambda: batches(data.train)
         )
-        line("batches from the cache ÷ decoding, 800×600 PNG pairs to 160×120", f"{ratio:.0f}×", "≥ 100×")
+        line(
+            "batches from the cache ÷ decoding, 800×600 PNG pairs to 160×120",
+            f"{ratio:.0f}×",
+            "≥ 100×",
+        )
 
         source = make_birds(root, 2000)
         data = prepare("birds", source, size=96, root=root / "data")
@@ -148,26 +160,44 @@ def main() -> None:
         )
         line("batches from the cache ÷ decoding, 224² JPEG to 96²", f"{ratio:.0f}×", "≥ 10×")
 
-        work = partial(decode, Listing("birds", source, [], [], {}), (96, 96))
+        work = partial(decode, Listing("birds", source, [], [], {}, []), (96, 96))
         items = [Item(name, None, None) for name in data.train.names]
-        one, other = lambda: list(map(work, items)), lambda: [plain(file, (96, 96)) for file in files]
+        one, other = (
+            lambda: list(map(work, items)),
+            lambda: [plain(file, (96, 96)) for file in files],
+        )
         ratio = seconds(other, clock=time.process_time) / seconds(one, clock=time.process_time)
-        line("plain PIL loop ÷ decoding, hashing and checking, processor time", f"{ratio:.2f}×", "> 1×")
+        line(
+            "plain PIL loop ÷ decoding, hashing and checking, processor time",
+            f"{ratio:.2f}×",
+            "> 1×",
+        )
         if cpu_count() > 1:
-            jobs = items * 20
-            one, both = (seconds(lambda n=n: [0 for _ in ahead(work, jobs, n)], 1) for n in (1, 2))
+            jobs = [delayed(work)(item) for item in items * 20]
+            one = seconds(lambda: Parallel(1, prefer="threads")(jobs), 1)
+            both = seconds(lambda: Parallel(2, prefer="threads")(jobs), 1)
             line(f"decoding {len(jobs)} files with 1 thread ÷ with 2", f"{one / both:.2f}×", "")
 
         small = fresh_process(source, root / "small")
         source = make_birds(root, count)
-        line(f"listing {count} small JPEGs", f"{seconds(lambda: birds.scan(source), 1):.1f} s", "< 20 s")
+        line(
+            f"listing {count} small JPEGs",
+            f"{seconds(lambda: birds.scan(source), 1):.1f} s",
+            "< 20 s",
+        )
         large = fresh_process(source, root / "large")
         line(f"decoding {count} small JPEGs on {cpu_count()} cores", f"{large[0]:.0f} s", "")
         line(
-            f"second start with {count} images", f"{fresh_process(source, root / 'large')[0]:.2f} s", "< 2 s"
+            f"second start with {count} images",
+            f"{fresh_process(source, root / 'large')[0]:.2f} s",
+            "< 2 s",
         )
         memory = f"{small[1]:.0f} and {large[1]:.0f} MiB"
-        line(f"own memory with 2000 and {count} images, torch included", memory, "within 100 MiB, < 1 GiB")
+        line(
+            f"own memory with 2000 and {count} images, torch included",
+            memory,
+            "within 100 MiB, < 1 GiB",
+        )
 
 
 if __name__ == "__main__":

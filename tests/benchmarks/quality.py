@@ -1,13 +1,15 @@
 """What a recipe reaches in a given time, on photographs: python tests/benchmarks/quality.py DIR
 
-The plain loop below is what students write for this homework: files opened by PIL in every epoch, fp32, Adam
-at 1e-3, no augmentation. It trains its epochs, or ``--seconds``; then our ``best`` trains for as many seconds
-as that took, and for two fifths of them, with decoding and everything else counted. Both are measured on
-the same test pictures, which decide nothing. DIR holds ``camvid``, ``birds``, ``scenes``, ``landscapes`` in
-the layouts that data/README.md describes (of camvid dataA is trained on, dataB measured).
+The plain loop below is what students write for this homework: files opened by PIL in every epoch,
+fp32, Adam at 1e-3, no augmentation. It trains its epochs, or ``--seconds``. Then our ``best``
+trains for as many seconds as that took, and for two fifths of them. Decoding counts, too.
+Both are measured on the same test images, which decide nothing.
 
-``--count`` only finds out how many epochs these are, in a few minutes on quiet cores; ``--epochs`` then
-trains as many, all seeds at once, wherever it is called: in fp32 an epoch on a GPU teaches the same.
+DIR holds ``camvid``, ``birds``, ``scenes``, ``landscapes`` in the layouts that data/README.md
+describes. For camvid, dataA is the training set and dataB the test set.
+
+``--count`` only finds out how many epochs these are, in a few minutes on quiet cores. ``--epochs``
+then trains as many, all seeds at once, on any machine: in fp32 an epoch on a GPU teaches the same.
 """
 
 import argparse
@@ -32,6 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
 
+from helpers import plural  # noqa: E402
 from helpers.colour import rgb_to_grey, to_float  # noqa: E402
 from helpers.data import prepare, streets  # noqa: E402
 from helpers.data.batches import ArrayDataset  # noqa: E402
@@ -42,11 +45,11 @@ from helpers.presets import preset  # noqa: E402
 from helpers.tasks import TASKS, build  # noqa: E402
 from helpers.training import fit, predict  # noqa: E402
 
-# --- the plain loop ---------------------------------------------------------------------------------------
+# --- the plain loop ---
 
 
 class Photos(Dataset):
-    """Pictures and their class, their mask or, in grey, themselves; read whenever they are asked for."""
+    """Images and their class, mask or, in grey, themselves; read whenever they are asked for."""
 
     def __init__(self, paths, targets, size):
         self.paths, self.targets, self.size = paths, targets, size
@@ -63,42 +66,48 @@ class Photos(Dataset):
         if target is None:
             return self.read(path, "L")[None].astype(np.float32) / 255, image
         if isinstance(target, Path):
-            return image, self.read(target, "RGB", Image.Resampling.NEAREST)[..., 0].astype(np.int64)
+            return image, self.read(target, "RGB", Image.Resampling.NEAREST)[..., 0].astype(
+                np.int64
+            )
         return image, int(target)
 
 
-def plain_loop(net, photos, loss_of, epochs, batch, seconds):
-    """Train for ``epochs`` or, if given, until one more would end after ``seconds``; how many it were."""
-    device = accelerator().device
-    net.to(device).train()
-    loader, optimizer = DataLoader(photos, batch, shuffle=True), torch.optim.Adam(net.parameters(), lr=1e-3)
-    began, done = time.perf_counter(), 0
+def plain_loop(model, photos, loss_of, epochs, batch, seconds, device):
+    """Train for ``epochs``, or until one more would end after ``seconds``; returns how many."""
+    model.to(device).train()
+    loader = DataLoader(photos, batch, shuffle=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    began = time.perf_counter()
+    done = 0
     while done < epochs:
         total = 0
         for images, target in loader:
             optimizer.zero_grad()
-            loss = loss_of(net(images.to(device)), target.to(device))
+            loss = loss_of(model(images.to(device)), target.to(device))
             loss.backward()
             optimizer.step()
             total += loss.item()
         done += 1
         spent = time.perf_counter() - began
-        print(f"plain loop, epoch {done}: loss {total / len(loader):.4f}, {spent:.0f} s", file=sys.stderr)
+        print(
+            f"plain loop, epoch {done}: loss {total / len(loader):.4f}, {spent:.0f} s",
+            file=sys.stderr,
+        )
         if seconds:
             epochs = int(seconds / (spent / done))
     return done
 
 
 @torch.no_grad()
-def plain_answers(net, task, test):
+def plain_answers(model, task, test, device):
     images = to_float(test[np.arange(len(test))][0])
     inputs = rgb_to_grey(images) if task.name == "colorization" else images
-    net.eval()
-    batches = inputs.to(accelerator().device).split(16)
-    return torch.cat([task.predict(net(x), x).cpu() for x in batches])
+    model.eval()
+    batches = inputs.to(device).split(16)
+    return torch.cat([task.predict(model(x), x).cpu() for x in batches])
 
 
-# --- the works --------------------------------------------------------------------------------------------
+# --- the works ---
 
 
 def camvid(folder, size, cache):
@@ -108,15 +117,21 @@ def camvid(folder, size, cache):
         names, images, masks = [], [], []
         for path in sorted((folder / name / "CameraRGB").iterdir()):
             with Image.open(path) as image:
-                images.append(np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)))
+                images.append(
+                    np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR))
+                )
             masks.append(streets.read_mask(mask_of(path), size, image.size))
             names.append(str(path.relative_to(folder)))
         blocks = np.arange(len(names)) // streets.SECOND
-        return ArrayDataset(np.stack(images), np.stack(masks), names, groups=blocks, unit="blocks of frames")
+        return ArrayDataset(
+            np.stack(images), np.stack(masks), names, groups=blocks, unit="blocks of frames"
+        )
 
     train = read("dataA")
     # A history measures something after each epoch; here nothing is decided by it.
-    return SimpleNamespace(train=train, valid=train.subset(8), test=read("dataB"), classes=streets.CLASSES)
+    return SimpleNamespace(
+        train=train, valid=train.subset(8), test=read("dataB"), classes=streets.CLASSES
+    )
 
 
 def mask_of(path):
@@ -126,8 +141,11 @@ def mask_of(path):
 def species(folder, size, cache):
     data = prepare("birds", folder, size=size, root=cache)
     if len(data.test) < 100:  # too few to say anything; what is measured here decides nothing
-        rows = np.concatenate([data.valid._rows, data.test._rows])
-        data.test = ArrayDataset(*data.test._all, rows, data.test._groups, data.test.unit)
+        test = data.test
+        rows = np.concatenate([data.valid._rows, test._rows])
+        data.test = ArrayDataset(
+            test._images, test._targets, test._names, rows, test._groups, test.unit
+        )
     return data
 
 
@@ -163,84 +181,108 @@ class Work(NamedTuple):
     epochs: int  # the plain loop's
     batch: int
     loss: object
-    measure: object  # (answers, test part) -> {score: one value per picture}
-    networks: tuple[str, ...]  # ours; the first is the plain loop's
+    measure: object  # (answers, test set) -> {score: one value per image}
+    models: tuple[str, ...]  # ours; the first is the plain loop's
 
 
-CE, RESNETS, UNETS = F.cross_entropy, ("resnet18", "plain18"), ("unet", "unet_no_skips", "fcn")
+CE = F.cross_entropy
+RESNETS = ("resnet18", "plain18")
+UNETS = ("unet", "unet_no_skips", "fcn")
 WORKS = {
     "streets": Work("segmentation", camvid, "camvid", (120, 160), 16, 15, 8, CE, confusion, UNETS),
     "birds": Work("classification", species, "birds", (96, 96), 64, 8, 16, CE, right, RESNETS),
     "scenes": Work("classification", species, "scenes", (64, 64), 32, 8, 16, CE, right, RESNETS),
-    "landscapes": Work("colorization", photos, "landscapes", (96, 96), 16, 15, 8, l1, colour, UNETS[:1]),
+    "landscapes": Work(
+        "colorization", photos, "landscapes", (96, 96), 16, 15, 8, l1, colour, UNETS[:1]
+    ),
 }
 
 
 def contest(work, folder, seconds, count, planned, seed):
-    """(contestant, epochs, seconds, scores of the test pictures, test part) of each, for one seed.
+    """(contestant, epochs, seconds, scores of the test images, test set) of each, for one seed.
 
     ``planned`` has the epochs of each, or is empty; with ``count`` there are no scores.
     """
-    folder, kind, planned = folder / work.folder, TASKS[work.task], iter(planned)
+    place = folder / work.folder
+    kind = TASKS[work.task]
+    plans = iter(planned)
+    precision = "no" if planned else "best"
+    device = accelerator(precision).device
     with tempfile.TemporaryDirectory() as cache:
         began = time.perf_counter()
-        data = work.read(folder, work.size, cache)
+        data = work.read(place, work.size, cache)
         decoding = time.perf_counter() - began
         best = getattr(preset("best"), work.task)
-        best = replace(best, size=work.size, width=work.width, batch_size=work.batch, seed=seed)
+        best = replace(best, size=work.size, width=work.width, batch_size=work.batch)
+        best = replace(best, seed=seed, precision=precision)
 
-        usual = kind(
-            data, replace(best, loss="l1" if work.loss is l1 else "cross_entropy", balance=0.0, dice=0.0)
-        )
-        paths = [folder / name for name in data.train.names]
-        targets = list(map(mask_of, paths)) if work.task == "segmentation" else data.train.targets
-        pictures = Photos(paths, [None] * len(paths) if targets is None else targets, work.size)
-        net, began = build(usual, work.networks[0]), time.perf_counter()
+        loss = "l1" if work.loss is l1 else "cross_entropy"
+        usual = kind(data, replace(best, loss=loss, balance=0.0, dice=0.0))
+        paths = [place / name for name in data.train.names]
+        targets = data.train.targets
+        if work.task == "segmentation":
+            targets = [mask_of(path) for path in paths]
+        if targets is None:
+            targets = [None] * len(paths)
+        photos = Photos(paths, targets, work.size)
+        model = build(usual, work.models[0])
+        began = time.perf_counter()
         torch.manual_seed(seed)
-        wanted = next(planned, work.epochs)
-        epochs = plain_loop(
-            net, pictures, work.loss, min(wanted, 2) if count else wanted, work.batch, seconds
-        )
+        wanted = next(plans, work.epochs)
+        trial = min(wanted, 2) if count else wanted
+        epochs = plain_loop(model, photos, work.loss, trial, work.batch, seconds, device)
         budget = time.perf_counter() - began
         if count and not seconds:
-            epochs, budget = wanted, budget * wanted / epochs
-        scores = {} if count else work.measure(plain_answers(net, usual, data.test), data.test)
-        yield f"plain loop, {work.networks[0]}", epochs, budget, scores, data.test
+            budget *= wanted / epochs
+            epochs = wanted
+        scores = {}
+        if not count:
+            scores = work.measure(plain_answers(model, usual, data.test, device), data.test)
+        yield f"plain loop, {work.models[0]}", epochs, budget, scores, data.test
 
-        for network, share in [*((name, 1.0) for name in work.networks), (work.networks[0], 0.4)]:
-            epochs = next(planned, None)
+        for name, share in [*((name, 1.0) for name in work.models), (work.models[0], 0.4)]:
+            epochs = next(plans, None)
             if epochs is None:
                 trial = replace(best, epochs=4, coarse=best.coarse and 0.5)
-                rows = trained(kind(data, trial), network, data)[1]
+                rows = trained(kind(data, trial), name, data)[1]
                 _, small, *full = [row["seconds"] for row in rows]  # the first epoch is slower
                 each = best.coarse * small + (1 - best.coarse) * min(full)
                 epochs = max(1, int((share * budget - decoding) / each))
-            name = f"`best`, {network}, {share:.0%} of that time"
+            contestant = f"`best`, {name}, {share:.0%} of that time"
             if count:
-                yield name, epochs, decoding + epochs * each, {}, data.test
+                yield contestant, epochs, decoding + epochs * each, {}, data.test
                 continue
-            task, began = kind(data, replace(best, epochs=epochs)), time.perf_counter() - decoding
-            net, _ = trained(task, network, data)
+            began = time.perf_counter() - decoding
+            task = kind(data, replace(best, epochs=epochs))
+            model, _ = trained(task, name, data)
             spent = time.perf_counter() - began
-            for reading, task.rarity in (READINGS if work.loss is l1 else {"": 0.0}).items():
-                answers = predict(net, task, data.test)
-                yield name + reading, epochs, spent, work.measure(answers, data.test), data.test
+            readers = {"": task}
+            if work.loss is l1:  # rare colours are raised, or not
+                readers = {", faithful": task, ", vivid": task.with_rarity(0.6)}
+            for reading, reader in readers.items():
+                answers = predict(model, reader, data.test)
+                yield (
+                    contestant + reading,
+                    epochs,
+                    spent,
+                    work.measure(answers, data.test),
+                    data.test,
+                )
 
 
-READINGS = {", faithful": 0.0, ", vivid": 0.6}  # how much rare colours are raised
+WIDER = {
+    "fcn": lambda task: FCN(len(task.classes), width=2 * task.settings.width)
+}  # about a U-Net's size
 
 
-WIDER = {"fcn": lambda task: FCN(len(task.classes), width=2 * task.settings.width)}  # about a U-Net's size
-
-
-def trained(task, network, data):
-    net = build(task, WIDER.get(network, network))
-    rows = list(fit(net, task, data, log=lambda line: print(f"{network}: {line}", file=sys.stderr)))
-    return net, rows
+def trained(task, name, data):
+    model = build(task, WIDER.get(name, name))
+    rows = list(fit(model, task, data, log=lambda line: print(f"{name}: {line}", file=sys.stderr)))
+    return model, rows
 
 
 def interval(values, test):
-    """Mean over seeds, its interval over seeds and units of the test part, and the range of the seeds."""
+    """Mean over seeds, its interval over seeds and test units, and the range of the seeds."""
     values = np.stack(values)
     of = mean_iou_of if values.ndim == 4 else None
     mean, low, high = bootstrap(values, of, groups=test.groups)
@@ -251,22 +293,28 @@ def interval(values, test):
 def table(name, work, seeds, planned, contests):
     found = {}
     # Epochs that are given need no quiet machine: then all seeds train at once.
-    pool = ProcessPoolExecutor(seeds, multiprocessing.get_context("spawn")) if planned else nullcontext()
+    pool = (
+        ProcessPoolExecutor(seeds, multiprocessing.get_context("spawn"))
+        if planned
+        else nullcontext()
+    )
     with pool:
         for seed, contestants in enumerate((pool.map if planned else map)(contests, range(seeds))):
-            for contestant, epochs, spent, scores, part in contestants:
-                test = part
+            for contestant, epochs, spent, scores, test_set in contestants:
+                test = test_set
                 one = found.setdefault(contestant, {"epochs": [], "seconds": [], "scores": {}})
                 one["epochs"].append(epochs)
                 one["seconds"].append(spent)
                 for score, values in scores.items():
                     one["scores"].setdefault(score, []).append(values)
                 of = mean_iou_of if work.measure is confusion else np.asarray
-                told = {kind: round(float(of(values.mean(0))), 3) for kind, values in scores.items()}
+                told = {
+                    kind: round(float(of(values.mean(0))), 3) for kind, values in scores.items()
+                }
                 said = f"{contestant}, {epochs} epochs, {spent:.0f} s, {told or ''}"
                 print(f"{name}, seed {seed}: {said}", file=sys.stderr)
     units = len(np.unique(test.groups))
-    print(f"\n{name}: {len(test)} test pictures in {units} {test.unit}, {seeds} seed{'s' * (seeds > 1)}\n")
+    print(f"\n{name}: {len(test)} test images in {units} {test.unit}, {plural(seeds, 'seed')}\n")
     kinds = list(scores)
     print("| who | epochs | wall s |", *(f"{kind} | range of seeds |" for kind in kinds))
     print("|---|---|---|" + "---|---|" * len(kinds))
@@ -280,7 +328,10 @@ def table(name, work, seeds, planned, contests):
         for kind in kinds:
             one, two = (np.stack(found[who]["scores"][kind]) for who in (first, other))
             of = mean_iou_of if one.ndim == 4 else np.asarray
-            pair, statistic = np.stack([one, two], 2), lambda mean, of=of: -np.diff(of(mean))[..., 0]
+            pair, statistic = (
+                np.stack([one, two], 2),
+                lambda mean, of=of: -np.diff(of(mean))[..., 0],
+            )
             gain, low, high = bootstrap(pair, statistic, groups=test.groups)
             print(f"{kind}, {first} − {other}: {gain:+.3f} [{low:+.3f}, {high:+.3f}]")
 
@@ -298,19 +349,27 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--only", nargs="+", choices=WORKS, default=list(WORKS), help="default: all")
+    parser.add_argument(
+        "--only", nargs="+", choices=WORKS, default=list(WORKS), help="default: all"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--seconds", type=float, help="wall time of every contestant; default: the plain loop's"
     )
-    parser.add_argument("--count", action="store_true", help="only say how many epochs everyone gets")
-    parser.add_argument("--epochs", type=int, nargs="+", metavar="N", help="of each, in the table's order")
+    parser.add_argument(
+        "--count", action="store_true", help="only say how many epochs everyone gets"
+    )
+    parser.add_argument(
+        "--epochs", type=int, nargs="+", metavar="N", help="of each, in the table's order"
+    )
     chosen = parser.parse_args()
-    rows = [len(WORKS[name].networks) + 2 for name in chosen.only]  # one network twice, and the plain loop
+    rows = [
+        len(WORKS[name].models) + 2 for name in chosen.only
+    ]  # one model twice, and the plain loop
     if chosen.epochs and [len(chosen.epochs)] != rows:
         parser.error("--epochs: give --only one work, and one number for each of its trainings")
-    accelerator("no" if chosen.epochs else None)
-    print(f"{time.strftime('%Y-%m-%d')}, {describe_device()}")
+    engine = accelerator("no" if chosen.epochs else "best")
+    print(f"{time.strftime('%Y-%m-%d')}, {describe_device(engine)}")
     for name in chosen.only:
         settings = chosen.folder, chosen.seconds, chosen.count, chosen.epochs or ()
         contests = partial(in_fp32 if chosen.epochs else contest, WORKS[name], *settings)

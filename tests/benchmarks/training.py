@@ -1,15 +1,16 @@
-"""Images per second of training, the plain way, ours and the bare step: python tests/benchmarks/training.py
+"""Images per second of training: python tests/benchmarks/training.py
 
-- plain: files decoded by PIL for every batch, a contiguous network in fp32, Adam, and each batch's loss
-  and score fetched by ``.item()``;
+- plain: files decoded by PIL for every batch, a contiguous network in fp32, Adam, and each batch's
+  loss and score fetched by ``.item()``;
 - ours: ``helpers.training.fit``, its own figure in the history;
 - bare: forward, backward and update on one batch that is there already, with the same network,
   precision and optimizer as ours: nothing can train faster than this.
 
-The three take turns and the best round of each counts. Nothing else should compute on the machine meanwhile.
+The three take turns and the best round of each counts. Nothing else should compute meanwhile.
 
-On a CUDA GPU another table is made: one epoch of the presets ``report`` and ``best``, with as many pictures
-of that size as the real sets have (drawn ones, enlarged), and what the whole preset would take by that.
+On a CUDA GPU another table is made: one epoch of the presets ``report`` and ``best``, and what the
+whole preset would take by that. The images are synthetic, enlarged, and as many as the real sets
+have.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import tempfile
 import time
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,8 +40,8 @@ from helpers.colour import to_float  # noqa: E402
 from helpers.data import prepare_or_draw  # noqa: E402
 from helpers.data.batches import ArrayDataset  # noqa: E402
 from helpers.engine.device import accelerator, describe_device  # noqa: E402
-from helpers.engine.optimizer import make_optimizer  # noqa: E402
 from helpers.models import FCN, ResNet18, UNet  # noqa: E402
+from helpers.optimizer import make_optimizer  # noqa: E402
 from helpers.presets import Settings, preset  # noqa: E402
 from helpers.tasks import TASKS, Classification, Segmentation, build  # noqa: E402
 from helpers.training import evaluate, fit  # noqa: E402
@@ -47,14 +49,14 @@ from helpers.training import evaluate, fit  # noqa: E402
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: ``pictures`` are seen in each round."""
+    """One row of the table: ``images`` are seen in each round."""
 
     name: str
     build: object
     kind: str
     size: tuple[int, int]
     batch: int
-    pictures: int
+    images: int
 
 
 SMALL = (
@@ -63,7 +65,11 @@ SMALL = (
     Case("U-Net 16, 128×96", lambda: UNet(3, 13, width=16), "streets", (96, 128), 8, 96),
     Case("U-Net 64, 128×96", lambda: UNet(3, 13, width=64), "streets", (96, 128), 4, 16),
 )
-COUNTS = {"birds": (58_388, 2_000), "streets": (4_000, 500), "landscapes": (3_455, 432)}  # train, valid
+COUNTS = {
+    "birds": (58_388, 2_000),
+    "streets": (4_000, 500),
+    "landscapes": (3_455, 432),
+}  # train, valid
 FULL = (
     ("classification", "resnet18"),
     ("segmentation", "fcn"),
@@ -73,13 +79,13 @@ FULL = (
 
 
 class Files(Dataset):
-    """The plain way to read: each picture opened, decoded and resized whenever it is asked for."""
+    """The plain way to read: each image opened, decoded and resized whenever it is asked for."""
 
     def __init__(self, files, case):
         self.files, self.case = files, case
 
     def __len__(self):
-        return self.case.pictures
+        return self.case.images
 
     def __getitem__(self, index):
         path, (height, width) = self.files[index % len(self.files)], self.case.size
@@ -94,34 +100,36 @@ class Files(Dataset):
 
 
 def cached(case, folder):
-    """As many random pictures in a memory map, the format of our cache; their content costs no time."""
-    rng, (height, width) = np.random.default_rng(0), case.size
+    """As many random images in a memory map, the format of our cache."""
+    rng = np.random.default_rng(0)
+    height, width = case.size
     path = folder / f"{case.name}.u8"
     with open(path, "wb") as file:
-        for _ in range(case.pictures):
+        for _ in range(case.images):
             file.write(rng.integers(0, 256, height * width * 3, dtype=np.uint8))
-    images = np.memmap(path, np.uint8, "r", shape=(case.pictures, height, width, 3))
-    targets = rng.integers(0, 13, case.pictures)
+    images = np.memmap(path, np.uint8, "r", shape=(case.images, height, width, 3))
+    targets = rng.integers(0, 13, case.images)
     if case.kind == "streets":
-        targets = rng.integers(0, 13, (case.pictures, height, width), dtype=np.uint8)
-    names = [str(i) for i in range(case.pictures)]
+        targets = rng.integers(0, 13, (case.images, height, width), dtype=np.uint8)
+    names = [str(i) for i in range(case.images)]
     return SimpleNamespace(
-        classes=[str(i) for i in range(20 if case.build().__class__ is ResNet18 else 13)],
+        classes=[str(i) for i in range(20 if case.kind == "birds" else 13)],
         train=ArrayDataset(images, targets, names),
         valid=ArrayDataset(images[: case.batch], targets[: case.batch], names[: case.batch]),
     )
 
 
-def plain_rounds(case, task, files):
-    device = accelerator().device
-    network = case.build().to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+def plain_rounds(case, task, files, precision):
+    device = accelerator(precision).device
+    model = case.build().to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     loader = DataLoader(Files(files, case), case.batch, shuffle=True)
     while True:
-        began, seen, losses, scores = time.perf_counter(), 0, 0.0, 0.0
+        began = time.perf_counter()
+        seen, losses, scores = 0, 0.0, 0.0
         for images, target in loader:
             inputs, target = task.inputs(images.to(device), target.to(device))
-            logits = network(inputs)
+            logits = model(inputs)
             loss = task.loss(logits, target)
             optimizer.zero_grad()
             loss.backward()
@@ -138,16 +146,16 @@ def our_rounds(case, task, data):
 
 
 def bare_rounds(case, task, data):
-    engine = accelerator()
-    network = case.build().to(engine.device, memory_format=torch.channels_last)
-    optimizer = engine.prepare_optimizer(make_optimizer(network, task.settings))
+    engine = accelerator(task.settings.precision)
+    model = case.build().to(engine.device, memory_format=torch.channels_last)
+    optimizer = engine.prepare_optimizer(make_optimizer(model, task.settings))
     images, target = (x.to(engine.device) for x in data.train[: case.batch])
     inputs, target = task.inputs(to_float(images), target)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
 
     def step():
         with engine.autocast():
-            logits = network(inputs)
+            logits = model(inputs)
         loss = task.loss(logits.float(), target)
         optimizer.zero_grad()
         engine.backward(loss)
@@ -156,10 +164,10 @@ def bare_rounds(case, task, data):
     while True:
         wait()
         began = time.perf_counter()
-        for _ in range(case.pictures // case.batch):
+        for _ in range(case.images // case.batch):
             step()
         wait()
-        yield case.pictures / (time.perf_counter() - began)
+        yield case.images / (time.perf_counter() - began)
 
 
 def wait():
@@ -183,20 +191,21 @@ def matmul_ceiling(dtype, device):
 
 def gflop(case, task, data):
     """GFLOP of a training step per image, counted operator by operator."""
-    network = case.build()
+    model = case.build()
     images, target = data.train[:2]
     inputs, target = task.inputs(to_float(images), target)
     with FlopCounterMode(display=False) as counter:
-        task.loss(network(inputs), target).backward()
+        task.loss(model(inputs), target).backward()
     return counter.get_total_flops() / 2 / 1e9
 
 
-def measure(case, files, folder, rounds, ceiling):
+def measure(case, files, folder, rounds, ceiling, precision):
     data = cached(case, folder)
-    settings = Settings(case.size, 64, rounds + 1, case.batch, 1e-4)
-    task = (Classification if case.kind == "birds" else Segmentation)(data, settings)
+    settings = Settings(case.size, 64, rounds + 1, case.batch, 1e-4, precision=precision)
+    kind = Classification if case.kind == "birds" else Segmentation
+    task = kind(data, settings)
     ways = {
-        "plain": plain_rounds(case, task, files),
+        "plain": plain_rounds(case, task, files, precision),
         "ours": our_rounds(case, task, data),
         "bare": bare_rounds(case, task, data),
     }
@@ -218,11 +227,12 @@ def measure(case, files, folder, rounds, ceiling):
 
 
 def enlarged(kind, size, counts, folder):
-    """Drawn pictures of a quarter of the size, enlarged, and repeated until they are as many as real ones."""
+    """Synthetic images of a quarter of the size, enlarged and repeated to as many as real ones."""
     height, width = size
     drawn = prepare_or_draw(kind, source="synthetic", size=(height // 4, width // 4))
     classes = [f"species {i}" for i in range(400)] if kind == "birds" else drawn.classes
-    images, masks = np.asarray(drawn.train._all[0]), drawn.train._all[1]
+    images = np.asarray(drawn.train._images)
+    masks = drawn.train._targets
     path = folder / f"{kind}.u8"
     with open(path, "wb") as file:
         for i in range(sum(counts)):
@@ -234,43 +244,58 @@ def enlarged(kind, size, counts, folder):
         targets = targets[np.arange(sum(counts)) % len(masks)]
     every = ArrayDataset(images, targets, [str(i) for i in range(sum(counts))])
     rows = np.split(np.arange(sum(counts)), counts[:1])
-    train, valid = (ArrayDataset(*every._all, part) for part in rows)
+    train, valid = [
+        ArrayDataset(every._images, every._targets, every._names, mine) for mine in rows
+    ]
     return SimpleNamespace(classes=classes, train=train, valid=valid)
 
 
 def full_size(options, ceiling):
-    """A table of one epoch, and one of coarse pictures where the preset has them, of its networks."""
-    columns = ["preset", "network", "pictures", "images/s", "… coarse", "bare", "whole preset"]
+    """A table of one epoch of each network, and of a coarse one where the preset has such."""
+    columns = ["preset", "network", "images", "images/s", "… coarse", "bare", "whole preset"]
     columns += ["GiB", "GFLOP an image", "of the ceiling"]
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         found = {}
-        for (name, network), which in product(FULL, ("report", "best")):
-            if options.only not in f"{name}, {network}":
+        for (name, model), which in product(FULL, ("report", "best")):
+            if options.only not in f"{name}, {model}":
                 continue
-            chosen, kind = getattr(preset(which), name), TASKS[name].data_set
+            chosen = replace(getattr(preset(which), name), precision=options.precision)
+            kind = TASKS[name].data_set
             if kind not in found:
-                counts = [min(count, options.pictures) for count in COUNTS[kind]]
+                counts = [min(count, options.images) for count in COUNTS[kind]]
                 found[kind] = enlarged(kind, chosen.size, counts, Path(folder))
-            data, coarse = found[kind], bool(chosen.coarse)
-            task = TASKS[name](data, replace(chosen, epochs=1 + coarse, coarse=0.5 * coarse))
-            few = copy(task)
-            few.settings = replace(task.settings, limit=2 * chosen.batch_size)  # to warm up, both sizes
-            list(fit(build(task, network), few, data, log=lambda line: None))
+            data = found[kind]
+            settings = replace(chosen, epochs=1)
+            if chosen.coarse:  # one epoch of each size
+                settings = replace(chosen, epochs=2, coarse=0.5)
+            task = TASKS[name](data, settings)
+            warm = copy(task)
+            warm.settings = replace(settings, limit=2 * chosen.batch_size)
+            list(fit(build(task, model), warm, data, log=lambda line: None))
             torch.cuda.reset_peak_memory_stats()
-            *small, large = fit(build(task, network), task, data, log=lambda line: None)
+            *small, large = fit(build(task, model), task, data, log=lambda line: None)
             memory = torch.cuda.max_memory_allocated() / 2**30
-            case = Case("", lambda task=task, network=network: build(task, network), kind, chosen.size, 0, 0)
-            case = replace(case, batch=chosen.batch_size, pictures=30 * chosen.batch_size)
+            make = partial(build, task, model)
+            case = Case("", make, kind, chosen.size, chosen.batch_size, 30 * chosen.batch_size)
             rounds, needs = bare_rounds(case, task, data), gflop(case, task, data)
             next(rounds)
             early = int(chosen.coarse * chosen.epochs)
             seconds = (chosen.epochs - early) * large["seconds"] + sum(
                 early * row["seconds"] for row in small
             )
-            cells = [which, f"{name}, {network}", f"{len(data.train)}", f"{large['images_per_s']:.0f}"]
+            cells = [
+                which,
+                f"{name}, {model}",
+                f"{len(data.train)}",
+                f"{large['images_per_s']:.0f}",
+            ]
             cells += [f"{small[0]['images_per_s']:.0f}" if small else "–", f"{next(rounds):.0f}"]
-            cells += [f"{chosen.epochs} epochs, {seconds / 60:.1f} min", f"{memory:.1f}", f"{needs:.1f}"]
+            cells += [
+                f"{chosen.epochs} epochs, {seconds / 60:.1f} min",
+                f"{memory:.1f}",
+                f"{needs:.1f}",
+            ]
             cells += [f"{100 * large['images_per_s'] * needs / ceiling:.0f} %"]
             print("| " + " | ".join(cells) + " |", flush=True)
 
@@ -279,8 +304,10 @@ def speeds(options):
     engine = accelerator(options.precision)
     ceilings = {"no": matmul_ceiling(torch.float32, engine.device)}
     ceilings["bf16"] = matmul_ceiling(torch.bfloat16, engine.device)
-    print(describe_device())
-    print(f"matrix products: fp32 {ceilings['no']:.0f} GFLOP/s, bf16 {ceilings['bf16']:.0f} GFLOP/s")
+    print(describe_device(engine))
+    print(
+        f"matrix products: fp32 {ceilings['no']:.0f} GFLOP/s, bf16 {ceilings['bf16']:.0f} GFLOP/s"
+    )
     ceiling = ceilings.get(engine.mixed_precision, ceilings["bf16"])
     if engine.device.type == "cuda":
         full_size(options, ceiling)
@@ -295,18 +322,20 @@ def speeds(options):
         streets = sorted((make_streets(root, 40) / "dataA" / "CameraRGB").glob("*.png"))
         for case in SMALL:
             if options.only in case.name:
-                measure(case, birds if case.kind == "birds" else streets, root, options.rounds, ceiling)
+                files = birds if case.kind == "birds" else streets
+                measure(case, files, root, options.rounds, ceiling, options.precision)
 
 
 def score(precision, seed):
-    """Test score of one small training in that precision: printed as JSON, in a process of its own."""
-    accelerator(precision)
+    """Print the test scores of one small training in that precision, as JSON."""
     data = prepare_or_draw("streets", source="synthetic", size=(48, 64))
-    settings = replace(Settings((48, 64), 8, 6, 8, 3e-3, "linear"), limit=160, seed=seed)
+    settings = Settings(
+        (48, 64), 8, 6, 8, 3e-3, "linear", limit=160, seed=seed, precision=precision
+    )
     task = Segmentation(data, settings)
-    network = build(task, "unet")
-    list(fit(network, task, data, log=lambda line: None))
-    print(json.dumps(evaluate(network, task, data.test)))
+    model = build(task, "unet")
+    list(fit(model, task, data, log=lambda line: None))
+    print(json.dumps(evaluate(model, task, data.test)))
 
 
 def agreement():
@@ -321,7 +350,9 @@ def agreement():
             found[precision].append(json.loads(done.stdout.splitlines()[-1])["mean_iou"])
         values = np.array(found[precision])
         name = {"no": "fp32", "bf16": "bf16"}[precision]
-        print(f"{name}: {', '.join(f'{v:.4f}' for v in values)}; mean {values.mean():.4f}", flush=True)
+        print(
+            f"{name}: {', '.join(f'{v:.4f}' for v in values)}; mean {values.mean():.4f}", flush=True
+        )
     gap = abs(np.mean(found["no"]) - np.mean(found["bf16"]))
     spread = max(np.ptp(values) for values in found.values())
     verdict = "within" if gap <= spread else "outside"
@@ -329,12 +360,23 @@ def agreement():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5, help="after one to warm up")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only networks with this in their name")
-    parser.add_argument("--precision", choices=("no", "bf16", "fp16"), help="instead of the device's best")
-    parser.add_argument("--pictures", type=int, default=10**6, help="on a GPU, at most so many of each set")
-    parser.add_argument("--agreement", action="store_true", help="only compare the scores of fp32 and bf16")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only networks with this in their name"
+    )
+    precisions = ("best", "no", "bf16", "fp16")
+    parser.add_argument(
+        "--precision", choices=precisions, default="best", help="best: the device's"
+    )
+    parser.add_argument(
+        "--images", type=int, default=10**6, help="on a GPU, at most so many of each set"
+    )
+    parser.add_argument(
+        "--agreement", action="store_true", help="only compare the scores of fp32 and bf16"
+    )
     parser.add_argument("--score", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.score:

@@ -1,4 +1,4 @@
-"""Preparing into a folder of the test's own, in tiny pictures."""
+"""Preparing into a folder of the test's own, in tiny images."""
 
 from functools import partial
 

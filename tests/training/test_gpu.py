@@ -1,171 +1,217 @@
-"""On a GPU that is only pretended; then what only a real one shows, where there is one and it is asked for:
+"""Devices: a GPU that is only pretended, precision, layout; then what only a real GPU shows:
 
 ACCELERATE_USE_CPU=false python -m pytest tests/training/test_gpu.py
 """
 
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import live, skips, widgets
+from helpers import skips, training, widgets
 from helpers.colour import to_float
-from helpers.engine.device import accelerator
-from helpers.engine.run import Run
+from helpers.engine import device
+from helpers.engine.device import accelerator, best_precision
 from helpers.presets import Settings
-from helpers.tasks import TASKS, Segmentation, build
-from helpers.training import evaluate, fit, predict, step, train_epoch
+from helpers.tasks import Segmentation, build
+from helpers.training import evaluate, fit, predict
 from tests.conftest import tiny_data
 from tests.training.pretended import CUDA, pretended_gpu, there
-from tests.training.tiny import SETTINGS, make, quiet, rows_of, train, without_batch_norm
-
-MINE = {
-    "birds": ("classification", "resnet18", {"label_smoothing": 0.1}),
-    "streets": ("segmentation", "unet", {"balance": 0.5, "dice": 1.0, "coarse": 0.5}),
-    "landscapes": ("colorization", "unet", {"loss": "channel_cross_entropy"}),
-}
+from tests.training.tiny import make, quiet, train
 
 
-def trained(kind, folder=None, **other):
-    """A history without timings, the scores and answers of one small training, and what it was."""
-    name, network, changes = MINE[kind]
-    data = tiny_data(kind)
-    task = TASKS[name](data, replace(SETTINGS, **changes | other))
-    model = build(task, network)
-    rows = train(model, task, data, folder=folder)
-    return rows, evaluate(model, task, data.test), predict(model, task, data.test), (model, task, data)
+def everything(folder=None):
+    """What notebooks compute and show: histories, scores, answers, experiments and images."""
+    resnet, birds, flock = make("resnet18", "classification", label_smoothing=0.1)
+    unet, streets, city = make(balance=0.5, dice=1.0, coarse=0.5)
+    trained = [
+        (resnet, birds, flock),
+        (unet, streets, city),
+        make("unet", "colorization"),
+        make("unet", "colorization", loss="colour_classes"),
+    ]
+    for model, task, data in trained:
+        yield train(model, task, data, folder=folder)
+        yield evaluate(model, task, data.test)
+        answers = predict(model, task, data.test)
+        assert not there(answers)
+        yield answers.numpy()
+        assert {p.device for p in model.parameters()} == {accelerator().device}
+
+    batch = birds.sample(flock.train, 6)
+    means = skips.skip_means(unet, [streets.sample(city.train, 6)[0]])
+    cut = skips.without_blocks(resnet, [1])
+    yield skips.lesions(lambda model: predict(model, birds, flock.test), [cut])
+    cut = skips.without_skips(unet, [0, 2], means)
+    yield skips.lesions(lambda model: predict(model, streets, city.test), [cut])
+    yield skips.loss_landscape(resnet, birds.loss, *batch, steps=3)
+    yield skips.gradient_correlation(build(birds, "resnet18"), batch[0], batch[0].flip(0))
+
+    figures = [
+        widgets.block_switches({"residual": resnet}, birds, flock),
+        widgets.skip_switches(unet, streets, city, np.eye(3) * 200),
+        widgets.pixels({"U-Net": unet}, streets, city.test, np.eye(3) * 200),
+    ]
+    for model, task, data in trained[2:]:
+        figures.append(widgets.before_after(model, task, data.test))
+    for figure in figures:
+        images = [image for axes in figure.axes for image in axes.images]
+        assert images
+        yield [np.asarray(image.get_array()) for image in images]
 
 
-@pytest.mark.parametrize(
-    ("kind", "other"), [*((kind, {}) for kind in MINE), ("landscapes", {"loss": "colour_classes"})]
-)
-def test_a_training_on_a_pretended_gpu_is_that_of_the_cpu(kind, other, tmp_path):
-    rows, scores, answers, _ = trained(kind, **other)
+def test_trainings_experiments_and_controls_are_the_same_on_a_pretended_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSEWORK_HEADLESS", "1")
+    expected = list(everything())
     with pretended_gpu():
-        for _ in range(2):  # the second time it is loaded
-            there_rows, there_scores, there_answers, (model, *_) = trained(kind, tmp_path, **other)
-            assert {p.device for p in model.parameters()} == {CUDA} and not there(there_answers)
-            assert (there_rows, there_scores) == (rows, scores) and torch.equal(there_answers, answers)
-
-
-def test_the_study_is_the_same_on_a_pretended_gpu():
-    def study():
-        (net, birds, flock), (unet, task, data) = (trained(kind)[3] for kind in ("birds", "streets"))
-        batch, means = birds.sample(flock.train, 6), skips.bridge_means(unet, [task.sample(data.train, 6)[0]])
-        cuts = skips.without_blocks(net, [1]), skips.without_bridges(unet, [0, 2], means)
-        asked = (lambda net: predict(net, birds, flock.test)), (lambda net: predict(net, task, data.test))
-        yield from (skips.lesions(ask, [cut]) for ask, cut in zip(asked, cuts, strict=True))
-        yield skips.loss_landscape(net, birds.loss, *batch, steps=3)
-        yield skips.gradient_correlation(build(birds, "resnet18"), batch[0], batch[0].flip(0))
-
-    expected = list(study())
-    with pretended_gpu():
-        for found, wanted in zip(study(), expected, strict=True):
-            np.testing.assert_array_equal(found, wanted)
-
-
-def test_controls_answer_the_same_on_a_pretended_gpu(monkeypatch):
-    monkeypatch.setenv(widgets.HEADLESS, "1")
-
-    def pictures():
-        nets = {kind: trained(kind)[3] for kind in MINE}
-        (bird, birds, flock), (net, task, data), (grey, colours, land) = nets.values()
-        for figure in (
-            live.block_switches({"residual": bird}, birds, flock),
-            live.skip_switches(net, task, data, np.eye(3) * 200),
-            live.pixels({"U-Net": net}, task, data.test, np.eye(3) * 200),
-            live.before_after(grey, colours, land.test),
-        ):
-            yield [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
-
-    expected = list(pictures())
-    with pretended_gpu():
-        for found, wanted in zip(pictures(), expected, strict=True):
-            assert found and all(map(np.array_equal, found, wanted))
+        assert accelerator().device == CUDA
+        for _ in range(2):  # the second time the trainings are loaded
+            for found, wanted in zip(everything(tmp_path), expected, strict=True):
+                np.testing.assert_equal(found, wanted)
 
 
 def test_a_pretended_gpu_refuses_what_a_real_one_would():
-    net = torch.nn.Linear(2, 2)
+    model = torch.nn.Linear(2, 2)
     with pretended_gpu():
-        net.to(CUDA)
+        model.to(CUDA)
         with pytest.raises(RuntimeError, match="same device"):
-            net(torch.ones(1, 2))
+            model(torch.ones(1, 2))
         with pytest.raises(TypeError, match="numpy"):
-            net(torch.ones(1, 2, device=CUDA)).detach().numpy()
+            model(torch.ones(1, 2, device=CUDA)).detach().numpy()
         with pytest.raises(RuntimeError, match="same device"):
             torch.ones(3)[torch.zeros(1, dtype=torch.int64).to(CUDA)]
 
 
-# --- what only a real GPU shows -----------------------------------------------------------------------------
+class Reads(TorchDispatchMode):
+    """Counts how often a value is asked for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_training_waits_for_values_once_an_epoch_and_not_at_every_step(monkeypatch):
+    scores = {"valid_loss": 0, "mean_iou": 0}
+    monkeypatch.setattr(training, "evaluate", lambda *arguments: scores)
+
+    def reads(batch_size):  # on a GPU, such a question waits for all that was asked before it
+        with Reads() as found:
+            train(*make(epochs=1, batch_size=batch_size))
+        return found.count
+
+    assert reads(2) == reads(12) > 0
+
+
+@pytest.mark.parametrize(("task", "model", "loss"), [
+    ("classification", "resnet18", "cross_entropy"),
+    ("segmentation", "unet", "cross_entropy"),
+    ("colorization", "unet", "channel_cross_entropy"),
+    ("colorization", "unet", "colour_classes"),
+])  # fmt: skip
+def test_after_its_first_batch_a_task_moves_nothing_between_cpu_and_gpu(task, model, loss):
+    model, task, data = make(model, task, loss=loss)
+    with pretended_gpu() as gpu:
+        model.to(CUDA)
+        images, target = (tensor.to(CUDA) for tensor in data.train[[0, 1, 2, 3]])
+        for batch in range(2):
+            before = len(gpu.crossings)
+            inputs, truth = task.inputs(to_float(images), target)
+            loss = task.loss(model(inputs), truth)
+            loss.backward()
+            assert batch == 0 or gpu.crossings[before:] == []
+        assert loss.item() and gpu.crossings[-1] == "item", "the instrument is blind"
+
+
+@pytest.mark.parametrize(("gpu", "cpu", "vendor", "precision"), [
+    ((7, 5), {}, "", "fp16"),
+    ((8, 0), {}, "", "bf16"),
+    ((9, 0), {}, "", "bf16"),
+    (None, {"avx512_bf16": True}, "GenuineIntel", "no"),
+    (None, {"avx512_bf16": True}, "AuthenticAMD", "bf16"),
+    (None, {"avx512_bf16": True, "amx_bf16": True}, "GenuineIntel", "bf16"),
+    (None, {}, "AuthenticAMD", "no"),
+])  # fmt: skip
+def test_the_best_precision_is_the_one_in_which_the_hardware_is_really_faster(
+    monkeypatch, gpu, cpu, vendor, precision
+):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "false" if gpu else "true")
+    monkeypatch.setattr(device, "is_cuda_available", lambda: True)
+    monkeypatch.setattr(device, "is_mps_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: gpu)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu, raising=False)
+    monkeypatch.setattr(device, "_cpuinfo", lambda: f"vendor_id : {vendor}")
+    monkeypatch.setattr(device.platform, "processor", lambda: "")
+    assert best_precision() == precision
+
+
+def test_the_precision_is_that_of_the_settings_and_one_that_a_cpu_does_not_compute_is_refused():
+    rows = {}
+    for precision in ("no", "bf16", "no"):
+        (row,) = train(*make(epochs=1, precision=precision))
+        assert accelerator(precision).mixed_precision == precision
+        assert rows.setdefault(precision, row) == row, "who trained before counts"
+    assert rows["no"]["train_loss"] != rows["bf16"]["train_loss"]
+    with pytest.raises(ValueError, match="'fp16' needs a GPU: on a CPU give 'no'"):
+        train(*make(precision="fp16"))
+    assert accelerator().mixed_precision == "no"
+
+
+@pytest.mark.parametrize(("width", "layout"), [
+    (4, torch.contiguous_format),
+    (8, torch.channels_last),
+])  # fmt: skip
+def test_narrow_models_with_strided_projections_never_compute_in_channels_last(width, layout):
+    model, task, data = make("resnet18", "classification", width=width)
+    seen = []
+    projection = model.layer2[0].downsample[0]
+    projection.register_forward_hook(lambda module, x, out: seen.extend([*x, module.weight]))
+    train(model, task, data)
+    predict(model, task, data.test)
+    assert seen and all(tensor.is_contiguous(memory_format=layout) for tensor in seen)
+
+
+# What only a real GPU shows
 
 REAL = torch.cuda.is_available() and os.environ["ACCELERATE_USE_CPU"] == "false"
 real = pytest.mark.skipif(not REAL, reason="needs a CUDA GPU, and ACCELERATE_USE_CPU=false")
 
 
 @real
-def test_a_training_is_on_the_gpu_learns_and_leaves_its_weights_in_a_file_for_any_machine(tmp_path):
-    model, task, data = make(epochs=8)
-    rows = list(fit(model, task, data, folder=tmp_path, log=quiet))
-    assert {p.device.type for p in model.parameters()} == {"cuda"}
-    assert rows[-1]["train_loss"] < 0.7 * rows[0]["train_loss"]
-    for path in tmp_path.glob("*/*.pt"):
-        torch.load(path, map_location="cpu", weights_only=True)
-    other, *_ = make(epochs=8)
-    assert list(fit(other, task, data, folder=tmp_path, log=quiet)) == rows
-    assert evaluate(other, task, data.test) == pytest.approx(evaluate(model, task, data.test), rel=1e-3)
-    assert predict(other, task, data.test).device.type == "cpu"
-
-
-@real
-def test_a_training_given_up_goes_on_to_nearly_the_same_end(tmp_path):
-    """Nearly: sums on a GPU are made in an order that varies."""
-    whole = rows_of(None, group_norm=True)
-    rows_of(tmp_path, group_norm=True, stop=2)
-    lines = []
-    for row, other in zip(rows_of(tmp_path, group_norm=True, log=lines.append), whole, strict=True):
-        assert row == pytest.approx(other, rel=0.03, abs=0.03)
-    assert any("2 of 4 epochs were finished before" in line for line in lines)
-
-
-@real
-def test_a_batch_that_the_memory_does_not_hold_goes_through_in_parts():
-    """The gradients are those of the whole batch, within what bf16 keeps of them."""
+def test_a_batch_that_the_memory_does_not_hold_is_told_in_one_sentence(tmp_path):
     data = tiny_data("streets", count=48, size=(256, 256))
-    task = Segmentation(data, Settings((256, 256), 16, 1, 48, 1e-9))
-    images, target = (x.to(accelerator().device) for x in data.train[np.arange(48)])
-    found, lines = [], []
-    for gib in (None, 1.5):
-        torch.cuda.empty_cache()
-        memory = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(1.0 if gib is None else gib * 2**30 / memory)
-        try:
-            model = build(task, "unet")
-            with torch.random.fork_rng():
-                without_batch_norm(model)
-            with Run(model, task, data.train, train_epoch, None, None, lines.append) as run:
-                loss = step(run, *task.inputs(to_float(images), target.long()), 48)
-            found.append((float(loss), torch.cat([p.grad.flatten() for p in model.parameters()])))
-        finally:
-            torch.cuda.set_per_process_memory_fraction(1.0)
-        assert ("out of memory with 48 pictures at once" in "".join(lines)) == (gib is not None)
-    (loss, whole), (loss_in_parts, parts) = found
-    assert loss_in_parts == pytest.approx(loss, rel=1e-3)
-    assert torch.cosine_similarity(parts, whole, dim=0) > 0.999
-    assert parts.norm() == pytest.approx(float(whole.norm()), rel=0.01)
+    task = Segmentation(data, Settings((256, 256), 16, 1, 48, 1e-3))
+    torch.cuda.empty_cache()
+    memory = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(1.5 * 2**30 / memory)
+    try:
+        with pytest.raises(MemoryError, match=r"with 48 images of 256×256 .* give --batch-size 24"):
+            list(fit(build(task, "unet"), task, data, folder=tmp_path, log=quiet))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 @real
 @pytest.mark.parametrize("name", ["unet", "unet_no_skips", "fcn", "fcn8s"])
-def test_an_answer_is_that_of_the_cpu_within_bf16(name):
+def test_a_training_learns_there_leaves_weights_for_any_machine_and_answers_as_the_cpu(
+    name, tmp_path
+):
     data = tiny_data("streets", count=16, size=(48, 80))
-    task = Segmentation(data, Settings((48, 80), 8, 3, 8, 1e-2))
+    task = Segmentation(data, Settings((48, 80), 8, 4, 8, 1e-2))
     model = build(task, name)
-    list(fit(model, task, data, log=quiet))
-    inputs, _ = task.inputs(to_float(data.test[np.arange(8)][0]), None)
-    model.eval()
+    rows = train(model, task, data, folder=tmp_path)
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert {parameter.device.type for parameter in model.parameters()} == {"cuda"}
+    (last,) = tmp_path.glob("*/last.pt")
+    torch.load(last, map_location="cpu", weights_only=True)
+    other = build(task, name)
+    assert train(other, task, data, folder=tmp_path) == rows
+    on_gpu = predict(model, task, data.test)
+    assert (on_gpu == predict(other, task, data.test)).float().mean() > 0.97
+    inputs, _ = task.sample(data.test, 8)
     with torch.no_grad():
-        on_gpu = predict(model, task, data.test)
-        on_cpu = task.predict(model.cpu().float()(inputs), inputs)
+        on_cpu = task.predict(model.cpu().eval()(inputs), inputs)
     assert (on_gpu == on_cpu).float().mean() > 0.97

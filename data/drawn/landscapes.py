@@ -1,11 +1,13 @@
 """Draws miniature landscape photos: a small terrain renderer in numpy.
 
-A landscape is a height map seen through a camera. A pixel's colour follows from what stands there (height and
-slope make it snow, rock, forest, meadow, sand or water), from the light, and from the haze of its distance.
-A sunrise is the same landscape in the same greys with other colours: the grey picture can't tell.
+A landscape is a height map seen through a camera. A pixel's colour follows from what stands there,
+from the light, and from the haze of its distance. Height and slope decide between snow, rock,
+forest, meadow, sand and water. A sunrise is the same landscape in the same greys with other
+colours: the grey image can't tell.
 
-Inside: z is the distance from the camera, x runs to the right, the water lies at height 0. Positions in the
-picture count in picture heights. Colours are 0..1 and pictures (3, H, W), so that (H, W) masks broadcast.
+Inside, z is the distance from the camera, x runs to the right, and the water lies at height 0.
+Positions in the image count in image heights. Colours are 0..1 and images (3, H, W), so that (H, W)
+masks broadcast.
 """
 
 from collections import namedtuple
@@ -14,8 +16,9 @@ from types import SimpleNamespace
 import numpy as np
 from scipy import fft, ndimage
 
-# share: of the pictures; camera: height of the eye; ground: its height at the distances GROUND_AT;
-# wooded: how readily trees grow; zenith, skyline: colours of the sky; sun, skylight: what lights the land
+# share: of the images; camera: height of the eye; ground: its height at the distances GROUND_AT;
+# wooded: how readily trees grow; zenith, skyline: colours of the sky;
+# sun, skylight: what lights the land
 Scene = namedtuple("Scene", "share camera ground hills peaks wooded")
 Mood = namedtuple("Mood", "share clouds zenith skyline sun skylight")
 GROUND_AT = (0.8, 1.6, 5, 12)
@@ -27,10 +30,18 @@ SCENES = {
     "sea": Scene(0.16, 0.5, (0.15, -0.1, -0.6, -1.2), 1.7, 1, 0.45),
 }
 MOODS = {
-    "noon": Mood(0.5, 0.4, (0.17, 0.40, 0.76), (0.70, 0.83, 0.93), (0.95, 0.90, 0.80), (0.32, 0.37, 0.45)),
-    "morning": Mood(0.2, 0.3, (0.32, 0.53, 0.79), (0.86, 0.88, 0.88), (0.92, 0.84, 0.7), (0.36, 0.40, 0.46)),
-    "evening": Mood(0.15, 0.4, (0.33, 0.46, 0.68), (0.92, 0.84, 0.72), (0.95, 0.78, 0.6), (0.32, 0.35, 0.44)),
-    "cloudy": Mood(0.15, 0.7, (0.55, 0.60, 0.66), (0.80, 0.82, 0.84), (0.38, 0.38, 0.38), (0.52, 0.54, 0.57)),
+    "noon": Mood(
+        0.5, 0.4, (0.17, 0.40, 0.76), (0.70, 0.83, 0.93), (0.95, 0.90, 0.80), (0.32, 0.37, 0.45)
+    ),
+    "morning": Mood(
+        0.2, 0.3, (0.32, 0.53, 0.79), (0.86, 0.88, 0.88), (0.92, 0.84, 0.7), (0.36, 0.40, 0.46)
+    ),
+    "evening": Mood(
+        0.15, 0.4, (0.33, 0.46, 0.68), (0.92, 0.84, 0.72), (0.95, 0.78, 0.6), (0.32, 0.35, 0.44)
+    ),
+    "cloudy": Mood(
+        0.15, 0.7, (0.55, 0.60, 0.66), (0.80, 0.82, 0.84), (0.38, 0.38, 0.38), (0.52, 0.54, 0.57)
+    ),
 }
 PAINT = {  # from the dark to the light shade
     "grass": ((0.30, 0.40, 0.13), (0.58, 0.56, 0.25)),
@@ -66,27 +77,32 @@ def paint(name: str, lightness=0) -> np.ndarray:
 
 
 def fractal(rng, amplitude: np.ndarray) -> np.ndarray:
-    """Noise (TILE + 1, TILE + 1), of zero mean and unit deviation, with the amplitudes of its frequencies."""
+    """Noise (TILE + 1, TILE + 1), zero mean and unit deviation, with amplitudes of frequencies."""
     spectrum = fft.rfft2(rng.standard_normal((TILE, TILE), dtype=np.float32)) * amplitude
     noise = fft.irfft2(spectrum.astype(np.complex64))
-    return np.pad((noise - noise.mean()) / noise.std(), (0, 1), mode="wrap")  # periodic: the first row again
+    # It is periodic, so the first row comes again.
+    return np.pad((noise - noise.mean()) / noise.std(), (0, 1), mode="wrap")
 
 
 def at(texture, x, y) -> np.ndarray:
-    """The texture at the positions x, y (any numbers: it repeats itself), linearly interpolated."""
+    """The texture at x and y, linearly interpolated. Any numbers will do: it repeats itself."""
     column, row = np.floor(x), np.floor(y)
-    here = row.astype(int) % TILE * (TILE + 1) + column.astype(int) % TILE  # in the flattened texture
-    upper, lower = (mix(texture.take(i), texture.take(i + 1), x - column) for i in (here, here + TILE + 1))
+    # Indices into the flattened texture.
+    here = row.astype(int) % TILE * (TILE + 1) + column.astype(int) % TILE
+    upper, lower = (
+        mix(texture.take(i), texture.take(i + 1), x - column) for i in (here, here + TILE + 1)
+    )
     return mix(upper, lower, y - row)
 
 
 def raise_terrain(rng, scene, smooth, x, z) -> np.ndarray:
     """Height at x (Z, W) and z (Z, 1): the ground, hills on it, ridged peaks behind."""
     (a, b, c, d), tilt = rng.uniform(0, TILE, 4), rng.choice([-1, 1]) * rng.uniform(0.2, 1.2)
-    aside = tilt * x / z  # the land rises to one side of the picture
+    aside = tilt * x / z  # the land rises to one side of the image
     hills = at(smooth, 10 * x + a, 10 * z + b) + 0.2 * at(smooth, 50 * x + b, 50 * z + c)
     ridges = 0.3 * aside
-    for share, scale in ((0.4**i, 1.2 * 2**i) for i in range(5)):  # a crest where the noise changes its sign
+    # A crest where the noise changes its sign.
+    for share, scale in ((0.4**i, 1.2 * 2**i) for i in range(5)):
         ridges += share * (1 - np.abs(at(smooth, scale * x + c, scale * z + d)))
     ground = np.array(scene.ground) + rng.uniform(-0.15, 0.15) * np.array([1, 0.5, 0, 0])
     height = np.interp(z, GROUND_AT, ground) + 0.03 * hills * np.minimum(z, 4)
@@ -97,25 +113,32 @@ def raise_terrain(rng, scene, smooth, x, z) -> np.ndarray:
 
 
 def plant_trees(rng, scene, ground, smooth, x, z, autumn: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A row of trees at every distance: their height above the ground, and a tone 0..1 of each, (Z, W)."""
+    """A row of trees at every distance: height above the ground, and tone 0..1, both (Z, W)."""
     row = np.arange(len(z))[:, None] % TILE
     along = x / 0.13 + rng.uniform(0, TILE, TILE)[row]
     tree, across = along.astype(int) % TILE, 2 * np.abs(along % 1 - 0.5)
     tone = rng.random((TILE, TILE), dtype=np.float32)[row, tree]
-    crown = np.sqrt(1 - across**2) if autumn else 1 - across  # leaves grow on round crowns, needles on spikes
+    # Leaves grow on round crowns, needles on spikes.
+    crown = np.sqrt(1 - across**2) if autumn else 1 - across
     wood = 0.5 + 0.4 * at(smooth, 14 * x + 50, 14 * z) + 0.4 * (tone - 0.5)
     grows = (wood > 1 - scene.wooded) & (ground > 0.05) & (ground < 2.5 + tone) & (z > 2)
     return grows * crown * (0.25 + 0.25 * (7 * tone % 1)), tone
 
 
 def cast(rng, scene, x, y, autumn: bool) -> SimpleNamespace:
-    """What the lines of sight through x (1, W) and y (H, 1) above the horizon hit first: maps (H, W)."""
+    """Maps (H, W) of what the lines of sight hit first.
+
+    They go through x (1, W) and through y (H, 1) above the horizon.
+    """
     smooth, grain, sun_side = fractal(rng, SMOOTH), fractal(rng, GRAINY), rng.choice([-1, 1])
-    z = np.geomspace(-0.8 * scene.camera / y.min(initial=-0.4), 60, len(y) + 20, dtype=np.float32)[:, None]
+    z = np.geomspace(-0.8 * scene.camera / y.min(initial=-0.4), 60, len(y) + 20, dtype=np.float32)[
+        :, None
+    ]
     ground = raise_terrain(rng, scene, smooth, x * z, z)
     trees, tone = plant_trees(rng, scene, ground, smooth, x * z, z, autumn)
     foot = (np.maximum(ground, 0) - scene.camera) / z
-    top = np.maximum.accumulate(foot + trees / z, axis=0)  # the horizon of all that is nearer, (Z, W)
+    # The horizon of all that is nearer: (Z, W).
+    top = np.maximum.accumulate(foot + trees / z, axis=0)
     hit = np.stack([np.searchsorted(column, y[:, 0]) for column in top.T], axis=1)
     view = SimpleNamespace(is_sky=hit == len(z))
     hit = np.minimum(hit, len(z) - 1), np.arange(x.size)
@@ -132,16 +155,22 @@ def cast(rng, scene, x, y, autumn: bool) -> SimpleNamespace:
     above = scene.camera + y * depth  # like level, but smooth between the steps of z
     view.wave = at(grain, 25 * x * depth, 70 * depth)
     view.coarse = at(smooth, 25 * x * depth, 25 * (depth + above))
-    view.fine = 0.7 * at(grain, 200 * x, 160 * y) + 0.6 * at(grain, 45 * x * depth, 90 * (depth + above))
-    view.tip = (y - look(foot)) * depth / np.maximum(crown, 1e-3)  # 0 at the foot, 1 at the tip of a tree
+    view.fine = 0.7 * at(grain, 200 * x, 160 * y) + 0.6 * at(
+        grain, 45 * x * depth, 90 * (depth + above)
+    )
+    # 0 at the foot, 1 at the tip of a tree.
+    view.tip = (y - look(foot)) * depth / np.maximum(crown, 1e-3)
     view.is_tree = (crown > 0) & (view.tip > 0.03) & ~view.is_sky
     view.is_water = (view.level <= 0) & ~view.is_tree & ~view.is_sky
-    view.lit = np.where(view.is_tree, 0.3 + 0.5 * lit + 0.4 * (view.tone - 0.5), lit * (1 + 0.3 * view.fine))
+    view.lit = np.where(
+        view.is_tree, 0.3 + 0.5 * lit + 0.4 * (view.tone - 0.5), lit * (1 + 0.3 * view.fine)
+    )
     return view
 
 
 def draw_sky(mood, puffs, x, y) -> np.ndarray:
-    flat = 1 / (0.22 + np.maximum(y, 0))  # clouds lie in a plane: smaller and flatter towards the horizon
+    # Clouds lie in a plane: smaller and flatter towards the horizon.
+    flat = 1 / (0.22 + np.maximum(y, 0))
     u, v = 45 * x * flat, 75 * flat
     density = at(puffs, u, v)
     lit = 0.5 + 0.5 * np.tanh(1.5 * (density - at(puffs, u + 3, v + 5)))
@@ -175,38 +204,43 @@ def draw_land(rng, kind, view, autumn: bool) -> np.ndarray:
     return np.where(view.is_tree, leaf, land)
 
 
-def light_dawn(picture, scene, view, y, pink: float) -> np.ndarray:
-    """The picture under a rising sun, with its greys (ITU-R 601 luma, as in a grey JPEG) kept."""
-    grey = 0.299 * picture[0] + 0.587 * picture[1] + 0.114 * picture[2]
+def light_dawn(image, scene, view, y, pink: float) -> np.ndarray:
+    """The image under a rising sun, in the same greys (ITU-R 601 luma, as in a grey JPEG)."""
+    grey = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
     first_light = ramp(view.level / scene.peaks, 0.1, 0.3) * ramp(view.lit, 0.2, 0.6)
     glow = first_light * ~view.is_tree * (view.depth > 4)
-    land = mix(mix(picture, paint("shadow at dawn"), 0.3), paint("heights at dawn", pink), 0.9 * glow)
-    clear = 0.4 + 0.6 * ramp(picture[2] - picture[0], -0.1, 0.35)  # clouds catch the red, too
-    sky = mix(paint("sky at dawn", ramp(y, 0, 0.4) * clear), picture, 0.2)
+    land = mix(mix(image, paint("shadow at dawn"), 0.3), paint("heights at dawn", pink), 0.9 * glow)
+    clear = 0.4 + 0.6 * ramp(image[2] - image[0], -0.1, 0.35)  # clouds catch the red, too
+    sky = mix(paint("sky at dawn", ramp(y, 0, 0.4) * clear), image, 0.2)
     tinted = np.where(view.is_sky, sky, land)
     tinted *= grey / (0.299 * tinted[0] + 0.587 * tinted[1] + 0.114 * tinted[2])
     # Where that is too bright for its hue, only a paler one has this grey.
-    return mix(grey, tinted, np.clip((1 - grey) / np.maximum(tinted.max(axis=0) - grey, 1e-3), 0, 1))
+    return mix(
+        grey, tinted, np.clip((1 - grey) / np.maximum(tinted.max(axis=0) - grey, 1e-3), 0, 1)
+    )
 
 
-def flood(picture, kind, view) -> np.ndarray:
-    """The picture with its water, which mirrors what stands on the far shore."""
+def flood(image, kind, view) -> np.ndarray:
+    """The image with its water, which mirrors what stands on the far shore."""
     height, width = view.depth.shape
     row = np.arange(height)[:, None]
     shore = ndimage.median_filter(np.argmax(view.is_water, axis=0), 1 + width // 16)
     below = (row - shore) / height
     ripple = 0.1 * height * view.wave * np.maximum(below, 0.02)
     mirror = np.clip(2 * shore - row + ripple, 0, height - 1).astype(int)
-    reflected = picture[:, mirror, np.arange(width)]
+    reflected = image[:, mirror, np.arange(width)]
     own = paint("water", ramp(view.level, -0.25, 0)) * (1 + 0.12 * view.wave)
     water = mix(reflected, own, np.clip((0.4 if kind == "sea" else 0.15) + 1.3 * below, 0, 0.8))
     if kind == "sea":
         water = mix(water, 0.9, 0.9 * ramp(view.level + 0.02 * view.wave, -0.06, -0.01))  # surf
-    return np.where(view.is_water, water, picture)
+    return np.where(view.is_water, water, image)
 
 
 def draw_landscape(rng: np.random.Generator, width=144, height=108, sunrise=False) -> np.ndarray:
-    """One landscape, uint8 (height, width, 3); one ``rng`` state gives nearly the same greys at sunrise."""
+    """One landscape, uint8 (height, width, 3).
+
+    One state of ``rng`` gives nearly the same greys with and without the sunrise.
+    """
     kind, hour = (rng.choice(list(t), p=[row.share for row in t.values()]) for t in (SCENES, MOODS))
     scene, (share, clouds, *colours) = SCENES[kind], MOODS[hour]
     mood = Mood(share, clouds, *np.float32(colours)[..., None, None])
@@ -219,8 +253,8 @@ def draw_landscape(rng: np.random.Generator, width=144, height=108, sunrise=Fals
     land = draw_land(rng, kind, view, autumn) * (mood.skylight + 1.1 * mood.sun * view.lit)
     far = mix(mood.skyline, mood.zenith, 0.35)
     land = mix(land, far, 1 - np.exp(-view.depth / haze))
-    picture = np.where(view.is_sky, draw_sky(mood, fractal(rng, PUFFY), x, y), land).clip(0.01, 1)
+    image = np.where(view.is_sky, draw_sky(mood, fractal(rng, PUFFY), x, y), land).clip(0.01, 1)
     if sunrise:
-        picture = light_dawn(picture, scene, view, y, pink)
-    picture = flood(picture, kind, view)
-    return (picture.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+        image = light_dawn(image, scene, view, y, pink)
+    image = flood(image, kind, view)
+    return (image.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)

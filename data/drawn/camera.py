@@ -1,6 +1,6 @@
-"""A camera on a road, which paints what stands there into an image and a mask of Lyft ids alike.
+"""A camera on a road. It paints what stands there into an image and into a mask of Lyft ids.
 
-World: metres; x to the right of the camera, y up from the road, z ahead along the road.
+World: metres, x to the right of the camera, y up from the road, z ahead along the road.
 """
 
 import math
@@ -15,15 +15,18 @@ EYE, NEAR = 1.5, 1.0  # the camera's height; what lies nearer is cut off
 
 
 class Id(IntEnum):
-    NONE, BUILDING, FENCE, OTHER, PERSON, POLE, LINE, ROAD, SIDEWALK, PLANT, VEHICLE, WALL, SIGN = range(13)
+    NONE, BUILDING, FENCE, OTHER, PERSON, POLE, LINE, ROAD, SIDEWALK, PLANT, VEHICLE, WALL, SIGN = (
+        range(13)
+    )
 
 
 def palette(codes):
     return [ImageColor.getrgb(f"#{code}") for code in codes.split()]
 
 
-# Colours of sky and haze; factors on red, green, blue of all surfaces; sun from 0 (shadowless) to 1 (harsh);
-# metres after which haze leaves 1/e of a colour; share of light the road mirrors; share of lit windows.
+# sky, haze: colours; light: factors on red, green and blue of all surfaces;
+# sun: from 0 (no shadows) to 1 (harsh); sight: metres after which haze leaves 1/e of a colour;
+# wet: share of light that the road mirrors; lit: share of lit windows.
 Weather = namedtuple("Weather", "sky haze light sun sight wet lit")
 WEATHERS = [
     Weather(*palette("3a72c4 bed0e0"), (1.05, 1.04, 1.0), 0.9, 400, 0, 0),  # noon
@@ -33,7 +36,8 @@ WEATHERS = [
     Weather(*palette("283054 c8826e"), (0.5, 0.5, 0.64), 0.1, 200, 0, 0.45),  # dusk
     Weather(*palette("bec2c6 ced1d4"), (0.86, 0.88, 0.9), 0.0, 50, 0, 0),  # fog
 ]
-TEXTURE = np.float32([0, 4, 4, 3, 3, 2, 4, 5, 5, 15, 1, 7, 2]) / 100  # strength of the grain on each class
+# Strength of the grain on each class.
+TEXTURE = np.float32([0, 4, 4, 3, 3, 2, 4, 5, 5, 15, 1, 7, 2]) / 100
 
 
 def pair(value):
@@ -58,7 +62,9 @@ class View:
     def sky(self, rng):
         """A gradient with clouds, computed tiny and enlarged."""
         cells = [Image.fromarray(rng.random((n, n), np.float32)).resize((48, 36)) for n in (5, 12)]
-        cloud = np.clip(2.4 * np.asarray(cells[0]) + 1.5 * np.asarray(cells[1]) - 1.8, 0, 0.7)[..., None]
+        cloud = np.clip(2.4 * np.asarray(cells[0]) + 1.5 * np.asarray(cells[1]) - 1.8, 0, 0.7)[
+            ..., None
+        ]
         fall = np.linspace(0, 2.1, 36).clip(0, 1)[:, None, None] ** 0.8
         sky = fall * self.weather.haze + (1 - fall) * self.weather.sky
         bright = 0.6 * np.array(self.weather.haze) + 95 * max(self.weather.light) ** 2
@@ -66,16 +72,25 @@ class View:
         return Image.fromarray(sky).resize(self.size, Image.Resampling.BILINEAR)
 
     def paint(self, points, colour, label=None, bright=1.0, alpha=255, glow=False, shape="polygon"):
-        """Fill a polygon of (x, y, z), or the ellipse between two corners; no label leaves the mask alone."""
+        """Fill a polygon of (x, y, z), or the ellipse between two corners.
+
+        Without a label the mask stays as it is.
+        """
         depth = max([z for _, _, z in points])
-        if depth <= NEAR or (label is None and depth > 50):  # behind the camera, or too far for details
+        # Behind the camera, or too far for details.
+        if depth <= NEAR or (label is None and depth > 50):
             return
         pixels = []
         for x, y, z in points:
             z = max(z, NEAR)
             scale = self.focal / z
-            pixels.append((self.centre + scale * (x + self.bend * z * z), self.horizon + scale * (EYE - y)))
-        clear, light = math.exp(-depth / self.weather.sight), (1, 1, 1) if glow else self.weather.light
+            pixels.append(
+                (self.centre + scale * (x + self.bend * z * z), self.horizon + scale * (EYE - y))
+            )
+        clear, light = (
+            math.exp(-depth / self.weather.sight),
+            (1, 1, 1) if glow else self.weather.light,
+        )
         channels = zip(colour, light, self.weather.haze, strict=True)
         lit = [int(h + clear * (c * bright * k - h)) for c, k, h in channels]
         getattr(self.pen, shape)(pixels, fill=(*lit, alpha))
@@ -83,7 +98,10 @@ class View:
             getattr(self.label_pen, shape)(pixels, fill=int(label))
 
     def rect(self, x, y, z, colour, label=None, **how):
-        """A rectangle across or along the road, flat or sloping; x, y and z are numbers or (from, to)."""
+        """A rectangle across or along the road, flat or sloping.
+
+        x, y and z are numbers or (from, to).
+        """
         (x0, x1), (y0, y1), (z0, z1) = map(pair, (x, y, z))
         second, last = ((x1, y0, z0), (x0, y1, z0)) if z0 == z1 else ((x0, y0, z1), (x1, y1, z0))
         self.paint([(x0, y0, z0), second, (x1, y1, z1), last], colour, label, **how)
@@ -99,17 +117,22 @@ class View:
             self.rect(x, y, z[0], colour, label, bright=0.85 * bright)
 
     def limb(self, x, y, z, half, colour, label, **how):
-        """An upright strip; x, y, z and its half width are numbers or (at the foot, at the head)."""
+        """An upright strip. x, y, z and its half width: numbers, or (at the foot, at the head)."""
         (x0, x1), (y0, y1), (z0, z1), (half, half1) = map(pair, (x, y, z, half))
-        foot, head = [(x0 + half, y0, z0), (x0 - half, y0, z0)], [(x1 - half1, y1, z1), (x1 + half1, y1, z1)]
+        foot, head = (
+            [(x0 + half, y0, z0), (x0 - half, y0, z0)],
+            [(x1 - half1, y1, z1), (x1 + half1, y1, z1)],
+        )
         self.paint(foot + head, colour, label, **how)
 
     def blob(self, x, y, z, rx, ry, colour, label=None, **how):
         """An upright ellipse with half-axes rx and ry."""
-        self.paint([(x - rx, y + ry, z), (x + rx, y - ry, z)], colour, label, shape="ellipse", **how)
+        self.paint(
+            [(x - rx, y + ry, z), (x + rx, y - ry, z)], colour, label, shape="ellipse", **how
+        )
 
     def develop(self, seed):
-        """Reduce to image and mask arrays; add grain, reflections, the bonnet and the camera's noise."""
+        """Reduce to image and mask arrays. Add grain, reflections, the bonnet and noise."""
         rng = np.random.default_rng(seed)
         image = np.asarray(self.image.reduce(SCALE), np.float32)
         mask = np.asarray(self.mask)[SCALE // 2 :: SCALE, SCALE // 2 :: SCALE].copy()

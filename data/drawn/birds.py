@@ -1,4 +1,4 @@
-"""Draws miniature bird photos of invented species that differ in field marks, some pairs in only one."""
+"""Draws miniature photos of invented bird species. Some differ in a single field mark."""
 
 from collections import namedtuple
 
@@ -10,13 +10,15 @@ def smooth(points):
     """A closed Catmull–Rom curve through ``points`` (n, 2) -> (4·n, 2)."""
     p0, p1, p2, p3 = (np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2))
     t = np.array([0, 0.25, 0.5, 0.75])[:, None, None]
-    curve = p1 + t / 2 * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)))
+    curve = p1 + t / 2 * (
+        p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0))
+    )
     return curve.swapaxes(0, 1).reshape(-1, 2)
 
 
-# Field marks of one species. coat: colours of back, breast and belly (CSS names, as all colours here); marks:
-# {mark: colour}, where "wing" is the tail's colour, too, and "bare" that of bill and legs. Lengths count in
-# body lengths; fork: how far the outer tail feathers spread.
+# Field marks of one species. Colours are CSS names, and lengths count in body lengths.
+# coat: colours of back, breast and belly; fork: how far the outer tail feathers spread;
+# marks: {mark: colour}, where "wing" is also the tail's and "bare" that of bill and legs.
 Species = namedtuple(
     "Species", "name coat marks bill tail fork plump legs", defaults=("cone", 0.45, 0, 1, 0.16)
 )
@@ -29,44 +31,57 @@ FAMILIES = (  # name, coat, shape, the marks of all members, and what tells them
     ("ROSE FINCH", "saddlebrown indianred mistyrose", {"plump": 1.1}, {"hood": "firebrick"},
      {"MOORLAND": {}, "BAR-WINGED": {"bars": "ivory"}}),
     ("WOOD THRUSH", "sienna antiquewhite white", {"bill": "thin", "legs": 0.24}, {},
-     {"PEPPERED": {"ring": "white", "spots": "black"}, "STREAKED": {"brow": "white", "streaks": "black"}}),
+     {"PEPPERED": {"ring": "white", "spots": "black"},
+      "STREAKED": {"brow": "white", "streaks": "black"}}),
     ("BLUECHAT", "royalblue chocolate white", {"bill": "thin"}, {},
      {"COPPER-BREASTED": {}, "SNOWY-THROATED": {"throat": "white"}}),
     ("LEMON SISKIN", "olivedrab gold khaki", {}, {"bars": "ivory"},
      {"MASKED": {"stripe": "black"}, "BLACK-CAPPED": {"cap": "black"}}),
-    ("BEECATCHER", "forestgreen limegreen palegreen", {"bill": "curved", "tail": 0.8, "plump": 0.9},
+    ("BEECATCHER", "forestgreen limegreen palegreen",
+     {"bill": "curved", "tail": 0.8, "plump": 0.9},
      {"stripe": "black"}, {"EMERALD": {}, "GOLDEN-THROATED": {"throat": "gold"}}),
     ("ASH TIT", "slategray lightgray white", {"plump": 1.25}, {"bars": "white"},
      {"TUFTED": {"crest": "slategray"}, "SOOTY-CAPPED": {"cap": "black"}}),
     ("BANDIT SHRIKE", "darkgray whitesmoke white", {"bill": "hooked", "tail": 0.6},
      {"wing": "#2c2c30", "stripe": "black"}, {"PALE": {}, "RUSTY": {"cap": "sienna"}}),
-    ("FORKTAIL", "midnightblue lavender white", {"bill": "thin", "tail": 0.9, "fork": 0.3, "plump": 0.85}, {},
+    ("FORKTAIL", "midnightblue lavender white",
+     {"bill": "thin", "tail": 0.9, "fork": 0.3, "plump": 0.85}, {},
      {"INDIGO": {"throat": "firebrick"}}),
-    ("STILT SNIPE", "rosybrown linen white", {"bill": "long", "legs": 0.5}, {"streaks": "saddlebrown"},
-     {"DUSKY-BILLED": {}, "CORAL-BILLED": {"bare": "orangered"}}),
+    ("STILT SNIPE", "rosybrown linen white", {"bill": "long", "legs": 0.5},
+     {"streaks": "saddlebrown"}, {"DUSKY-BILLED": {}, "CORAL-BILLED": {"bare": "orangered"}}),
 )
-# Outlines in a bird's own frame: body length about 1, x towards the bill, y down, sitting at an angle.
-BODY = np.array([(0.5, -0.4), (0.46, -0.54), (0.33, -0.63), (0.19, -0.57), (0.09, -0.4), (-0.13, -0.2),
-                 (-0.38, 0.06), (-0.56, 0.28), (-0.46, 0.35), (-0.26, 0.36), (0.02, 0.36), (0.32, 0.18),
-                 (0.42, -0.1), (0.47, -0.3)])
-BREAST = smooth([(0.5, -0.3), (0.3, -0.27), (0.2, -0.1), (0.02, 0.1), (-0.1, 0.5), (0.5, 0.4), (0.7, 0)])
-BELLY = smooth([(0.3, 0.05), (0.1, 0.12), (-0.2, 0.22), (-0.55, 0.38), (-0.5, 0.6), (0.1, 0.6), (0.5, 0.3)])
-PLANE, HEAD, SHOULDER, TAIL = np.eye(2, 3), (0.31, -0.42), (0.16, -0.16), (-0.44, 0.26)
-AXIS, ACROSS = np.array([-0.8, 0.6]), np.array([0.6, 0.8])  # towards the tail, from back to belly
+# Outlines in a bird's own frame: body length about 1, x to the bill, y down, sitting at an angle.
+BODY = np.array([(0.5, -0.4), (0.46, -0.54), (0.33, -0.63), (0.19, -0.57), (0.09, -0.4),
+                 (-0.13, -0.2), (-0.38, 0.06), (-0.56, 0.28), (-0.46, 0.35), (-0.26, 0.36),
+                 (0.02, 0.36), (0.32, 0.18), (0.42, -0.1), (0.47, -0.3)])
+BREAST = smooth([(0.5, -0.3), (0.3, -0.27), (0.2, -0.1), (0.02, 0.1), (-0.1, 0.5), (0.5, 0.4),
+                 (0.7, 0)])
+BELLY = smooth([(0.3, 0.05), (0.1, 0.12), (-0.2, 0.22), (-0.55, 0.38), (-0.5, 0.6), (0.1, 0.6),
+                (0.5, 0.3)])
+PLANE = np.eye(2, 3)
+HEAD = (0.31, -0.42)
+SHOULDER = (0.16, -0.16)
+TAIL = (-0.44, 0.26)
+AXIS = np.array([-0.8, 0.6])  # towards the tail
+ACROSS = np.array([0.6, 0.8])  # from back to belly
 # In a wing's frame (x towards its tip), a unit circle, and a blade's outline along and across.
-WING = smooth([(0, 0.02), (0.1, -0.05), (0.45, -0.05), (0.8, 0), (1, 0.04), (0.75, 0.14), (0.45, 0.25),
-               (0.12, 0.22)])
+WING = smooth([(0, 0.02), (0.1, -0.05), (0.45, -0.05), (0.8, 0), (1, 0.04), (0.75, 0.14),
+               (0.45, 0.25), (0.12, 0.22)])
 CIRCLE = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
 BLOB = smooth(CIRCLE)
-BLADE = np.array([(0, 0.5), (0.3, 0.8), (0.75, 1), (0.9, 0.6), (1, 0), (0.9, -0.6), (0.75, -1), (0.3, -0.8)])
+BLADE = np.array([(0, 0.5), (0.3, 0.8), (0.75, 1), (0.9, 0.6), (1, 0), (0.9, -0.6), (0.75, -1),
+                  (0.3, -0.8)])
 # In a head's frame: origin at its centre, radius 0.2, x towards the bill.
 MARKS = {mark: smooth(outline) for mark, outline in {
     "hood": CIRCLE * 0.28,
     "throat": [(0.25, 0.04), (0, 0.09), (-0.08, 0.28), (0.12, 0.46), (0.32, 0.24)],
     "cap": [(0.3, -0.03), (0.2, -0.3), (-0.2, -0.3), (-0.3, 0), (-0.1, -0.06)],
-    "stripe": [(0.2, -0.01), (0.06, -0.07), (-0.1, -0.04), (-0.24, 0.05), (-0.08, 0.06), (0.06, 0.03)],
-    "brow": [(0.2, -0.05), (0.06, -0.13), (-0.1, -0.11), (-0.22, -0.03), (-0.08, -0.05), (0.06, -0.06)],
-    "crest": [(0.12, -0.16), (-0.02, -0.26), (-0.2, -0.35), (-0.16, -0.22), (-0.17, -0.08), (0, -0.12)],
+    "stripe": [(0.2, -0.01), (0.06, -0.07), (-0.1, -0.04), (-0.24, 0.05), (-0.08, 0.06),
+               (0.06, 0.03)],
+    "brow": [(0.2, -0.05), (0.06, -0.13), (-0.1, -0.11), (-0.22, -0.03), (-0.08, -0.05),
+             (0.06, -0.06)],
+    "crest": [(0.12, -0.16), (-0.02, -0.26), (-0.2, -0.35), (-0.16, -0.22), (-0.17, -0.08),
+              (0, -0.12)],
     "ring": CIRCLE * 0.06 + (0.06, -0.03),
     "eye": CIRCLE * 0.042 + (0.06, -0.03),
     "glint": CIRCLE * 0.013 + (0.07, -0.045),
@@ -76,9 +91,10 @@ BILLS = {
     "thin": [(0.17, -0.005), (0.27, 0.02), (0.34, 0.04), (0.27, 0.055), (0.17, 0.065)],
     "long": [(0.17, -0.03), (0.4, 0.01), (0.6, 0.06), (0.4, 0.07), (0.17, 0.08)],
     "curved": [(0.17, -0.02), (0.35, 0), (0.51, 0.12), (0.35, 0.055), (0.17, 0.075)],
-    "hooked": [(0.17, -0.04), (0.29, -0.03), (0.36, 0.03), (0.34, 0.11), (0.29, 0.06), (0.17, 0.09)],
+    "hooked": [(0.17, -0.04), (0.29, -0.03), (0.36, 0.03), (0.34, 0.11), (0.29, 0.06),
+               (0.17, 0.09)],
 }
-# Colours far, near and of the blurred shapes between; width and height of those shapes in image sizes.
+# Colours far, near and of the blurred shapes between; width and height of those in image sizes.
 HABITATS = (
     ("darkolivegreen", "olivedrab", "yellowgreen darkgreen khaki seagreen", 0.16, 0.16),
     ("lightskyblue", "aliceblue", "white lightsteelblue", 0.6, 0.2),
@@ -88,11 +104,14 @@ HABITATS = (
     ("saddlebrown", "darkgoldenrod", "orange maroon goldenrod sienna", 0.18, 0.18),
     ("dimgray", "darkslategray", "black gray darkolivegreen", 0.3, 0.3),
 )
-BARK, SOIL = ("saddlebrown", "dimgray", "rosybrown", "darkolivegreen"), ("tan", "gray", "olivedrab", "snow")
+BARK = ("saddlebrown", "dimgray", "rosybrown", "darkolivegreen")
+SOIL = ("tan", "gray", "olivedrab", "snow")
 # fmt: on
 ALL_WEAR = {"bare": "dimgray", "eye": "black", "glint": "white"}
 SPECIES = tuple(
-    Species(f"{first} {name}", coat, {**ALL_WEAR, "wing": coat.split()[0], **shared, **own}, **shape)
+    Species(
+        f"{first} {name}", coat, {**ALL_WEAR, "wing": coat.split()[0], **shared, **own}, **shape
+    )
     for name, coat, shape, shared, members in FAMILIES
     for first, own in members.items()
 )
@@ -106,13 +125,16 @@ def blade(start, end, width):
 
 
 def attach(frame, origin, scale=1.0, angle=0.0):
-    """A frame (2, 3) at ``origin`` of another one, turned (radians) and scaled by one number or (x, y)."""
+    """A frame (2, 3) at ``origin`` of another one.
+
+    It is turned by ``angle`` (radians) and scaled by one number or by (x, y).
+    """
     turn = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
     return np.column_stack([frame[:, :2] @ turn * scale, frame[:, :2] @ origin + frame[:, 2]])
 
 
 def paint(layer, frame, points, colour, light=1.0, edge=None):
-    """Fills a polygon with a colour (None: not at all) times ``light``, its border times ``edge``."""
+    """Fill a polygon with a colour times ``light``, its border times ``edge``. None: no colour."""
     if colour is not None:
         points = np.asarray(points) @ frame[:, :2].T + frame[:, 2]
         rgb = ImageColor.getrgb(colour)
@@ -125,15 +147,19 @@ def draw_background(rng, size):
     far, near, colours, *shape = HABITATS[rng.integers(len(HABITATS))]
     ramp = np.linspace(0, 1, 8)[:, None, None] + rng.normal(0, 0.15, (8, 8, 1))
     base = ImageColor.getrgb(far) * (1 - ramp) + ImageColor.getrgb(near) * ramp
-    image = Image.fromarray(base.clip(0, 255).astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
+    image = Image.fromarray(base.clip(0, 255).astype(np.uint8)).resize(
+        (size, size), Image.Resampling.BICUBIC
+    )
     for x, y, grow in rng.uniform((0, 0, 0.15), (1, 1, 0.5), (rng.integers(10, 30), 3)):
         frame = attach(PLANE, (x * size, y * size), np.multiply(shape, grow * size))
         paint(image, frame, BLOB, rng.choice(colours.split()), rng.uniform(0.8, 1.1))
-    return np.asarray(image.filter(ImageFilter.GaussianBlur(size * rng.uniform(0.02, 0.06))), np.float32)
+    return np.asarray(
+        image.filter(ImageFilter.GaussianBlur(size * rng.uniform(0.02, 0.06))), np.float32
+    )
 
 
 def draw_perch(layer, frame, rng):
-    """A branch, a stump or the ground, its top at the frame's origin; lengths in image sizes."""
+    """A branch, a stump or the ground, its top at the frame's origin. Lengths in image sizes."""
     branch, stump, ground = (1.4, rng.uniform(0.03, 0.08), BARK), (0.12, 1, BARK), (1.4, 1, SOIL)
     width, thick, colours = (branch, branch, branch, stump, ground)[rng.integers(5)]
     x, bumps, colour = np.linspace(-width, width, 9), rng.normal(0, 0.006, 9), rng.choice(colours)
@@ -147,12 +173,22 @@ def draw_perch(layer, frame, rng):
 def draw_tail(layer, frame, species):
     """A fan of feathers along x."""
     for s in (-1, -0.5, 0.5, 1, 0):
-        end = (species.tail * (1 + species.fork * 1.5 * (abs(s) - 1)), s * (0.06 + species.fork * 0.5))
-        paint(layer, frame, blade((-0.15, s * 0.03), end, 0.11), species.marks["wing"], 0.75 + 0.12 * s, 0.5)
+        end = (
+            species.tail * (1 + species.fork * 1.5 * (abs(s) - 1)),
+            s * (0.06 + species.fork * 0.5),
+        )
+        paint(
+            layer,
+            frame,
+            blade((-0.15, s * 0.03), end, 0.11),
+            species.marks["wing"],
+            0.75 + 0.12 * s,
+            0.5,
+        )
 
 
 def draw_plumage(layer, frame, face, species, rng):
-    """Paints the colours of body and head generously, softens them and cuts them out along the outline."""
+    """Paint the colours of body and head, soften them, and cut them out along the outline."""
     back, breast, belly = species.coat.split()
     coat, outline = Image.new("RGB", layer.size, back), Image.new("RGBA", layer.size)
     paint(coat, frame, BREAST, breast)
@@ -161,28 +197,37 @@ def draw_plumage(layer, frame, face, species, rng):
         paint(coat, face, MARKS[mark], species.marks.get(mark))
     coat = coat.filter(ImageFilter.BoxBlur(float(np.hypot(*frame[:, 1])) * 0.02))
     for mark, long, width in (("streaks", 0.08, 0.025), ("spots", 0.05, 0.05)):
-        for start in rng.uniform((-0.2, -0.2), (0.45, 0.35), (70, 2)) if mark in species.marks else ():
+        for start in (
+            rng.uniform((-0.2, -0.2), (0.45, 0.35), (70, 2)) if mark in species.marks else ()
+        ):
             if start @ ACROSS > 0.05:  # not on the back
                 paint(coat, frame, blade(start, start + AXIS * long, width), species.marks[mark])
-    fatter = np.outer(BODY @ ACROSS * (BODY[:, 1] > -0.3) * (species.plump - 1), ACROSS)  # all but the head
+    # The head keeps its size.
+    fatter = np.outer(BODY @ ACROSS * (BODY[:, 1] > -0.3) * (species.plump - 1), ACROSS)
     paint(outline, frame, smooth(BODY + fatter), "white")
     layer.paste(coat, mask=outline)
 
 
 def draw_wing(layer, frame, species):
-    """A folded wing, rows of feathers on its dark outline; x runs towards the tip, y from back to belly."""
+    """A folded wing: feathers on a dark outline. x runs to the tip, y from back to belly."""
     colour = species.marks["wing"]
     paint(layer, frame, WING, colour, 0.8)
-    for start, end, step, light in ((0.35, 1, 0.08, 0.6), (0.2, 0.75, 0.06, 0.75), (0.05, 0.45, 0.03, 0.9)):
+    for start, end, step, light in (
+        (0.35, 1, 0.08, 0.6),
+        (0.2, 0.75, 0.06, 0.75),
+        (0.05, 0.45, 0.03, 0.9),
+    ):
         for i, y in enumerate((0.02, 0.065, 0.11, 0.155, 0.2)):
             tip = np.array([end - step * i, y * (1.2 - 0.5 * end)])
-            paint(layer, frame, blade((start, y), tip, 0.09), colour, light + 0.03 * i, light * 1.35)
+            paint(
+                layer, frame, blade((start, y), tip, 0.09), colour, light + 0.03 * i, light * 1.35
+            )
             if end < 1:
                 paint(layer, frame, blade(tip - (0.1, 0), tip, 0.06), species.marks.get("bars"))
 
 
 def draw_twig(layer, frame, rng):
-    """A leafy twig through the frame's origin, to hide a part of the bird; lengths in image sizes."""
+    """A leafy twig through the frame's origin, which hides some of the bird."""
     colour = rng.choice(["darkolivegreen", "olivedrab", "saddlebrown"])
     paint(layer, frame, blade((-1, 0), (1, 0.1), 0.02), colour)
     for x, y, light in rng.uniform((-0.5, -0.12, 0.8), (0.5, 0.12, 1.3), (5, 3)):
@@ -190,7 +235,7 @@ def draw_twig(layer, frame, rng):
 
 
 def lay(image, layer, slope, grain):
-    """Lays a painted layer on ``image`` (size, size, 3), rounded by light from above; values 0–255."""
+    """Lay a painted layer on ``image`` (size, size, 3), 0–255, rounded by light from above."""
     size = len(image)
     layer = layer.resize((size, size), Image.Resampling.BOX)
     height = layer.getchannel("A").filter(ImageFilter.GaussianBlur(size * 0.05))
@@ -201,7 +246,7 @@ def lay(image, layer, slope, grain):
 
 
 def draw_bird(rng: np.random.Generator, species: Species, size: int = 112) -> np.ndarray:
-    """One photo of ``species``, uint8 (size, size, 3); the same ``rng`` state gives the same bytes."""
+    """One photo of ``species``, uint8 (size, size, 3). The state of ``rng`` fixes every byte."""
 
     def vary(middle, spread, shape=None):  # larger spreads make the species harder to tell apart
         return middle + spread * rng.uniform(-1, 1, shape)
@@ -212,34 +257,53 @@ def draw_bird(rng: np.random.Generator, species: Species, size: int = 112) -> np
     centre = canvas * vary(np.array([0.5 + 0.03 * side, 0.48 - 0.1 * species.legs]), 0.1, 2)
     upright = attach(PLANE, centre, (side * length * vary(0.87, 0.13), length))
     body = attach(upright, (0, 0), 1, vary(0, 0.3))
-    face = attach(body, HEAD, (-1 if rng.random() < 0.2 else 1, 1), vary(0, 0.25))  # looks back or ahead
+    # The bird looks back or ahead.
+    face = attach(body, HEAD, (-1 if rng.random() < 0.2 else 1, 1), vary(0, 0.25))
     backwards, ground = np.arctan2(*AXIS[::-1]), 0.36 + species.legs
 
     foot = upright[:, :2] @ (0.04, ground) + upright[:, 2]
     draw_perch(perch, attach(PLANE, foot, canvas, vary(0, 0.25)), rng)
     for x in (-0.02, 0.1):
         paint(bird, upright, blade((x * 1.5, 0.2), (x, ground), 0.045), species.marks["bare"], 0.8)
-        for toe in ((x - 0.06, ground + 0.04), (x + 0.02, ground + 0.04), (x + 0.08, ground + 0.03)):
+        for toe in (
+            (x - 0.06, ground + 0.04),
+            (x + 0.02, ground + 0.04),
+            (x + 0.08, ground + 0.03),
+        ):
             paint(bird, upright, blade((x, ground), toe, 0.03), species.marks["bare"], 0.7)
     draw_tail(bird, attach(body, TAIL, (1, -1), backwards + vary(0, 0.15)), species)
     draw_plumage(bird, body, face, species, rng)
     draw_wing(bird, attach(body, SHOULDER, (0.8, -1), backwards + vary(0, 0.1)), species)
     paint(bird, face, BILLS[species.bill], species.marks["bare"], 0.8, 0.5)
-    for mark in ("crest", "stripe", "brow", "ring", "eye", "glint"):  # sharp, on top of the soft plumage
+    # These are sharp, on top of the soft plumage.
+    for mark in (
+        "crest",
+        "stripe",
+        "brow",
+        "ring",
+        "eye",
+        "glint",
+    ):
         paint(bird, face, MARKS[mark], species.marks.get(mark))
-    layers = [(perch, 0), (bird, vary(0, 0.1, 3))]  # and a tint: no two birds are of quite the same colour
+    # A tint for each bird: no two are of quite the same colour.
+    layers = [
+        (perch, 0),
+        (bird, vary(0, 0.1, 3)),
+    ]
     if rng.random() < 0.3:
         draw_twig(twig, attach(PLANE, rng.uniform(0, canvas, 2), canvas, rng.uniform(0, 6.3)), rng)
         layers.append((twig.filter(ImageFilter.BoxBlur(rng.uniform(0, 0.01) * canvas)), 0))
 
     noise = rng.standard_normal((size, size, 1), np.float32)
-    grain = sum(np.roll(noise, (i, -i * side), (0, 1)) for i in range(4)) * 0.035  # along the feathers
+    # The grain runs along the feathers.
+    grain = sum(np.roll(noise, (i, -i * side), (0, 1)) for i in range(4)) * 0.035
     slope, image = vary(0, 0.4), draw_background(rng, size)
     for layer, tint in layers:
         image = lay(image, layer, slope, grain + tint)
 
     grey, warmth = image.mean(2, keepdims=True), vary(0, 0.1) * np.array([1, 0, -1])
-    image = (grey + (image - grey) * vary(0.8, 0.2)) * vary(1, 0.25) * (1 + warmth)  # saturation, brightness
+    # Saturation and brightness.
+    image = (grey + (image - grey) * vary(0.8, 0.2)) * vary(1, 0.25) * (1 + warmth)
     image = (image - 120) * vary(1, 0.2) + 120  # contrast
     image += rng.standard_normal(image.shape, np.float32) * rng.uniform(1, 6)  # the sensor
     return image.clip(0, 255).astype(np.uint8)

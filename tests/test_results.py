@@ -1,0 +1,199 @@
+"""Scores, their intervals and files, and figures as they are saved."""
+
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from helpers import figures
+from helpers.figures import STYLE, WIDEST
+from helpers.metrics import bootstrap, iou_of, mean_iou_of
+from helpers.presets import preset
+from helpers.results import Results, report_folder, saved_rows, show
+
+TEST = SimpleNamespace(groups=np.array([7, 7, 8, 9]), unit="scenes")
+SYNTHETIC = SimpleNamespace(synthetic=True, label="synthetic birds", test=TEST)
+REAL = SimpleNamespace(synthetic=False, label="birds of Downloads", test=TEST)
+RIGHT = {"residual": [1, 1, 1, 0], "plain": [1, 0, 0, 0]}
+FIRST = np.array([True, True, False, False])
+FEW = "(too few for a safe interval)"
+
+
+def filled(folder, task="classification", data=REAL, shift=0, chosen="report", seeds=1):
+    results = Results(folder, task, data, preset(chosen), seeds)
+    for name, right in RIGHT.items():
+        results.measure(name, accuracy=np.array([right] * seeds) + shift)
+    return results
+
+
+def test_results_are_the_same_in_csv_json_and_latex(tmp_path):
+    folder = tmp_path / "not" / "yet"
+    filled(folder).save()
+    rows = saved_rows(folder)
+    assert [row["value"] for row in rows] == [0.75, 0.25]
+    assert pd.read_csv(folder / "results.csv").value.tolist() == [0.75, 0.25]
+    latex = (folder / "results.tex").read_text()
+    value, _, interval = show(rows[0]["value"], rows[0]["low"], rows[0]["high"]).partition(" ")
+    assert rf"residual & {value} {{\scriptsize {interval}}}" in latex and latex.count(r"\\") == 3
+    names = {path.name for path in folder.glob("[!.]*")}
+    assert names == {"results.csv", "results.json", "results.tex"}
+
+
+def test_a_task_saved_again_replaces_its_own_rows_only(tmp_path):
+    for task, shift in (("segmentation", 0), ("classification", 3), ("classification", 1)):
+        filled(tmp_path, task, shift=shift).save()
+    rows = [(row["task"][:5], row["value"]) for row in saved_rows(tmp_path)]
+    assert rows == [("class", 1.75), ("class", 1.25), ("segme", 0.75), ("segme", 0.25)]
+
+
+def test_notebooks_that_save_at_the_same_time_keep_each_others_rows(tmp_path):
+    notebooks = [filled(tmp_path, task) for task in ("classification", "segmentation")]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda results: [results.save() for _ in range(10)], notebooks))
+    assert {row["task"] for row in saved_rows(tmp_path)} == {"classification", "segmentation"}
+
+
+def test_only_a_full_training_on_photographs_stands_beside_the_report(tmp_path, capsys):
+    for data, chosen in ((SYNTHETIC, "report"), (REAL, "smoke"), (REAL, "quick"), (REAL, "report")):
+        results = filled(tmp_path, data=data, chosen=chosen)
+        table = results.beside_report()
+        said = capsys.readouterr().out
+        reported = [row["reported"] for row in results.rows.values()]
+        assert f"the '{chosen}' preset's" in said and "loss 0.0656 (residual)" in said
+        if data is REAL and chosen == "report":
+            assert list(table.index) == ["residual"] and reported == [0.9, None]
+        else:
+            assert table is None and reported == [None, None] and said.startswith("Not comparable")
+
+
+def test_a_table_never_holds_two_data_sets_of_one_task(tmp_path):
+    filled(tmp_path, data=SYNTHETIC).save()
+    before = (tmp_path / "results.json").read_bytes()
+    with pytest.raises(ValueError, match="scores on synthetic birds, not on birds of Downloads"):
+        filled(tmp_path, data=REAL)
+    assert (tmp_path / "results.json").read_bytes() == before
+    filled(tmp_path, "segmentation", REAL).save()  # another task may have other data
+    assert len(saved_rows(tmp_path)) == 4
+
+
+def test_reports_of_other_data_and_seeds_have_folders_of_their_own():
+    assert report_folder("quick", birds="", streets="synthetic").name == "quick"
+    assert report_folder("quick", streets="/data/camvid/").name == "quick-streets-camvid"
+    assert report_folder("best", 3, birds="b.tar.gz", streets=None).name == "best-birds-b-seeds3"
+
+
+def test_every_row_and_table_tells_its_seeds_and_units(tmp_path):
+    results = filled(tmp_path, seeds=2)
+    results.measure("chance", seeds=0, accuracy=np.full((1, 4), 0.5))
+    results.measure("some", keep=FIRST, accuracy=np.ones((2, 4)))
+    results.difference("residual", "chance", "accuracy")
+    results.difference("chance", "chance", "accuracy")
+    assert results.table().evidence.to_dict() == {
+        "residual": f"2 seeds, 3 scenes {FEW}",
+        "plain": f"2 seeds, 3 scenes {FEW}",
+        "chance": f"3 scenes {FEW}",
+        "some": f"2 seeds, 1 scenes {FEW}",
+        "residual − chance": f"2 seeds, 3 scenes {FEW}",
+        "chance − chance": f"3 scenes {FEW}",
+    }
+
+
+def test_scores_of_fewer_seeds_than_promised_are_refused(tmp_path):
+    results = Results(tmp_path, "classification", REAL, preset("quick"), seeds=3)
+    with pytest.raises(ValueError, match="plain, accuracy: values of 1 seed, but there are 3"):
+        results.measure("plain", accuracy=np.ones((1, 4)))
+
+
+def test_a_known_name_takes_the_same_values_again_and_no_others(tmp_path):
+    results = filled(tmp_path)
+    for _ in range(2):  # a cell that runs twice
+        results.measure("residual", accuracy=np.array([RIGHT["residual"]]))
+        results.measure("empty", loss=np.full((1, 4), np.nan))
+    assert len(results.rows) == 3
+    for values, keep in ((np.array([RIGHT["plain"]]), None), (np.ones((1, 4)), FIRST)):
+        with pytest.raises(ValueError, match=r"residual, accuracy .* give another name, or begin"):
+            results.measure("residual", keep=keep, accuracy=values)
+    assert results["residual", "accuracy"][0] == 0.75
+
+
+def test_differences_are_taken_image_by_image_with_the_scores_own_statistic(tmp_path):
+    results = filled(tmp_path)
+    table = results.difference("residual", "plain", "accuracy")
+    gain = np.subtract(*RIGHT.values())
+    expected = bootstrap(gain[None].astype(float), groups=TEST.groups)
+    assert results["residual − plain", "accuracy"] == pytest.approx(expected)
+    assert table.loc["accuracy", "interval"] == "zero is inside: no difference shown"
+    assert list(results.intervals("accuracy")) == ["residual", "plain"]
+
+    matrices = np.random.default_rng(0).integers(1, 9, (2, 1, 4, 3, 3))
+    for name, values in zip("ab", matrices, strict=True):
+        results.measure(name, mean_iou=values, first=(values, lambda m: iou_of(m)[..., 0]))
+    results.difference("a", "b", "mean_iou", "first")
+    apart = np.subtract(*(mean_iou_of(values[0].sum(0)) for values in matrices))
+    assert results["a − b", "mean_iou"][0] == pytest.approx(apart)
+    of_first = results["a", "first"][0] - results["b", "first"][0]
+    assert results["a − b", "first"][0] == pytest.approx(of_first)
+
+
+def test_networks_measured_on_different_images_have_no_difference(tmp_path):
+    results = Results(tmp_path, "classification", REAL, preset("quick"))
+    results.measure("one", keep=FIRST, accuracy=np.array([[0, 0, 1, 1]]))
+    results.measure("other", keep=~FIRST, accuracy=np.array([[0, 0, 1, 1]]))
+    with pytest.raises(ValueError, match="one and other were measured on different images"):
+        results.difference("one", "other", "accuracy")
+    assert len(results.rows) == 2
+
+
+def test_numbers_are_shown_with_the_digits_they_deserve():
+    assert show(0.5) == show(0.5, 0.5, 0.5) == "0.500"
+    assert show(0.5, 0.4, 0.6) == "0.500 [0.400, 0.600]"
+    assert show(25.31, 24, 26) == "25.3 [24.0, 26.0]"
+    assert show(-3.456) == "-3.46"
+    assert show(0.05, 0.05, 0.0501) == "0.050 [0.050, 0.050]"
+
+
+def chart():
+    with plt.style.context(STYLE):
+        figure, axis = plt.subplots(figsize=(5, 2))
+        axis.plot([0, 1])
+        plt.close(figure)
+    return figure
+
+
+def test_a_figure_carries_its_caption_and_what_it_rests_on_and_its_pdf_never_changes(tmp_path):
+    def saved(data, measured=False, **how):
+        results = Results(tmp_path, "classification", data, preset("quick"))
+        if measured:
+            results.measure("chance", seeds=0, accuracy=np.ones((1, 4)))
+        figure = results.figure(chart(), "f", "Skips help.", **how)
+        with Image.open(tmp_path / "figures" / "f.png") as image:
+            about = image.info
+        return [text.get_text() for text in figure.texts], about["Title"], about["Subject"]
+
+    assert saved(REAL) == ([], "Skips help.", "classification")
+    assert saved(REAL, measured=True)[0] == [f"1 seed, 3 scenes {FEW}"]
+    assert saved(SYNTHETIC, evidence="2 photos")[0] == ["synthetic data; 2 photos"]
+    title = "Skips help (synthetic data)"
+    pdfs = []
+    for _ in range(2):
+        assert saved(SYNTHETIC) == (["synthetic data"], title, "classification")
+        pdfs.append((tmp_path / "figures" / "f.pdf").read_bytes())
+    assert pdfs[0] == pdfs[1] and b"(Skips help \\(synthetic data\\))" in pdfs[0]
+    assert b"/FontFile2" in pdfs[0] and b"/Type3" not in pdfs[0]
+
+
+def test_a_figure_is_at_most_as_wide_as_a_column_and_its_note_stands_clear(tmp_path):
+    rows = {f"without skip {k}": [(0.1, 0.0, 0.2)] * 3 for k in range(5)}
+    figure = figures.curves({"power": (range(3), rows), "coherence": (range(3), rows)}, "octave")
+    figure.set_size_inches(9, 3)
+    filled(tmp_path, data=SYNTHETIC).figure(figure, "f", "A legend below, a note above.")
+    with Image.open(tmp_path / "figures" / "f.png") as image:
+        assert image.width <= 300 * (WIDEST + 0.1)
+        dark = np.asarray(image.convert("L")) < 64  # as titles and names are, but not the note
+    line = 7 * 300 // 72  # pixels
+    assert not dark[:line].any(), "something stands beside the note"
+    assert dark[-2 * line :].any(), "the legend is the lowest thing"
