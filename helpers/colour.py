@@ -15,11 +15,11 @@ RGB_TO_XYZ = (
     (0.019334, 0.119193, 0.950227),
 )
 XYZ_TO_RGB = torch.tensor(RGB_TO_XYZ, dtype=float).inverse().float()
-WHITE = torch.tensor([0.95047, 1.0, 1.08883]).view(3, 1, 1)  # D65, 2° observer
+WHITE = torch.tensor([0.95047, 1.0, 1.08883])[:, None, None]  # D65, 2° observer
 
 CELL = 10.0  # side of a colour class in the ab plane
 REACH = 128  # largest a and b
-SIGMA = 5.0  # width of the Gaussian that spreads a colour over classes
+VARIANCE = 25.0  # of the Gaussian that spreads a colour over classes
 
 
 @cache  # making a new tensor for each batch would wait for the GPU
@@ -111,7 +111,7 @@ class ColourClasses(torch.nn.Module):
         axis = torch.arange(-REACH, REACH + 1.0)
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), 2)  # (A, A, 2)
         distance, nearest = torch.cdist(grid, centres).topk(5, largest=False)  # (A, A, 5)
-        shares = torch.softmax(distance**2 / (-2 * SIGMA**2), 2)
+        shares = torch.softmax(distance**2 / (-2 * VARIANCE), 2)
 
         self.register_buffer("centres", centres)
         self.register_buffer("nearest", nearest)
@@ -142,7 +142,7 @@ class ColourClasses(torch.nn.Module):
         probability = torch.softmax(logits / temperature, 1)
         ab = torch.einsum("nqhw,qc->nchw", probability, self.centres)
         ab = F.interpolate(ab, grey.shape[2:], mode="bilinear")
-        lightness = rgb_to_lab(grey.expand(-1, 3, -1, -1))[:, :1]
+        lightness = rgb_to_lab(grey.repeat(1, 3, 1, 1))[:, :1]
         rgb = lab_to_rgb(torch.cat([lightness, ab], 1))
         return put_lightness_back(rgb, grey)
 
@@ -157,7 +157,7 @@ class ColourClasses(torch.nn.Module):
             classes, _ = self.encode(rgb)
             count += torch.bincount(classes[..., 0].flatten(), minlength=len(count))
         distance = torch.cdist(self.centres, self.centres)
-        kernel = torch.exp(distance**2 / (-2 * SIGMA**2)).double()
+        kernel = torch.exp(distance**2 / (-2 * VARIANCE)).double()
         share = (kernel / kernel.sum(0)) @ (count / count.sum())
         weights = 1 / (share + 1 / len(share))
         self.weights.copy_(weights / (share @ weights))

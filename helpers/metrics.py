@@ -70,9 +70,14 @@ class ConfusionMatrix:
         return float(self.matrix.trace() / self.matrix.sum())
 
     @property
+    def iou(self):
+        """(C,) float64: TP / (TP + FP + FN) of each class; nan where it occurs nowhere."""
+        return torch.from_numpy(iou_of(self.matrix))
+
+    @property
     def mean_iou(self):
-        """Mean of ``iou_of`` over the classes that occur in the truth or the prediction."""
-        return float(torch.from_numpy(iou_of(self.matrix)).nanmean())
+        """Mean of ``iou`` over the classes that occur in the truth or the prediction."""
+        return float(self.iou.nanmean())
 
 
 def iou_of(matrix):

@@ -93,12 +93,13 @@ def drive_folder(wanted):
 
     Mounts Drive, which asks for permission. Raises RuntimeError outside Colab.
     """
-    if wanted:
-        try:
-            from google.colab import drive
-        except ImportError:
-            raise RuntimeError(
-                "DRIVE = True works in Google Colab alone: set DRIVE = False here"
-            ) from None
-        drive.mount("/content/drive")
-        return Path("/content/drive/MyDrive/coursework")
+    if not wanted:
+        return None
+    try:
+        from google.colab import drive
+    except ImportError:
+        raise RuntimeError(
+            "DRIVE = True works in Google Colab alone: set DRIVE = False here"
+        ) from None
+    drive.mount("/content/drive")
+    return Path("/content/drive/MyDrive/coursework")

@@ -156,7 +156,7 @@ def train_epoch(engine, network, optimizer, task, train, epoch):
     mine = slice(engine.process_index, None, engine.num_processes)  # this process's images
     steps = math.ceil(len(train) / size)
     order = torch.randperm(len(train), generator=generator)
-    order = torch.cat([order, order[: steps * size - len(train)]])
+    order = order.repeat(2)[: steps * size]
 
     strength = settings.strength(settings.epochs * steps)
     is_coarse = epoch < int(settings.coarse * settings.epochs)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-# One thread for each of pytest's workers and what they start: threads that wait for each other's cores spin.
+# One thread for each of pytest's workers: threads that wait for each other's cores spin.
 os.environ["OMP_NUM_THREADS"] = "1"
 # Where there is a GPU, too: it adds up in an order that varies, and many tests compare bits.
 os.environ.setdefault("ACCELERATE_USE_CPU", "true")
@@ -17,12 +17,11 @@ import torch
 from helpers import ROOT
 from helpers.data.batches import ArrayDataset
 
-# In fp32: what many tests allow for as rounding is less than bf16's, which the best of CPUs would compute in.
+# In fp32 on every CPU: many tests allow for less rounding than bf16's.
 torch.cpu.get_capabilities = dict
 os.environ["PYTHONPATH"] = str(ROOT)  # what tests start finds the project that they test
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # a suite in the background is started without
+# A suite that was started in the background ignores interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 REAL = ROOT.parent / "shared" / "realdata"
 
 
@@ -33,7 +32,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def the_same_draws():
-    """A random network may be dead, its ReLUs all at 0: each test gets the same weights whenever it runs."""
+    """Each test gets the same random numbers: a random network may be dead, its ReLUs all at 0."""
     torch.manual_seed(0)
 
 
@@ -46,10 +45,10 @@ def real_data():
 
 
 def tiny_data(kind, count=24, size=(32, 32), classes=3, seed=0):
-    """A learnable data set: the class, or each pixel's class, is which colour channel is the brightest."""
+    """A learnable data set: the class of an image, or of a pixel, is its brightest channel."""
     rng = np.random.default_rng(seed)
 
-    def part(n):
+    def made(n):
         images = rng.integers(0, 60, (n, *size, 3), dtype=np.uint8)
         if kind == "birds":
             targets = np.arange(n) % classes
@@ -66,9 +65,9 @@ def tiny_data(kind, count=24, size=(32, 32), classes=3, seed=0):
     names = [] if kind == "landscapes" else [f"class {c}" for c in range(classes)]
     return SimpleNamespace(
         classes=names,
-        train=part(count),
-        valid=part(count // 2),
-        test=part(count // 2),
+        train=made(count),
+        valid=made(count // 2),
+        test=made(count // 2),
         synthetic=True,
         label="tiny",
     )

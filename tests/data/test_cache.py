@@ -32,8 +32,8 @@ def decoded(monkeypatch):
 def contents(data):
     told = []
     for one in sets(data).values():
-        targets = None if one.targets is None else one.targets.tolist()
-        told.append((one.names, one.images.tolist(), targets, one.groups.tolist(), one.unit))
+        arrays = (one.images, np.array(one.targets), one.groups)
+        told.append((one.names, one.unit, *(array.tolist() for array in arrays)))
     return told
 
 
@@ -50,11 +50,9 @@ def test_the_second_time_nothing_is_decoded(tmp_path, prepare, decoded, name):
     second = prepare(name, source)
     assert count > 0 and len(decoded) == count and contents(first) == contents(second)
     assert str(first.inventory) == str(second.inventory) and snapshot(source) == before
-
-
-@pytest.mark.parametrize("name", MAKE)
-def test_checksums_from_the_cache_are_those_of_its_arrays(tmp_path, prepare, name):
-    for one in sets(prepare(name, MAKE[name](tmp_path / "set"))).values():
+    if name == "streets":  # which would fill the memory
+        assert {type(second.train.images), type(second.train.targets)} == {np.memmap}
+    for one in sets(second).values():
         assert one.digest() == ArrayDataset(one.images, one.targets, one.names).digest()
 
 
@@ -64,11 +62,10 @@ def test_each_size_and_each_number_of_classes_has_a_cache_of_its_own(tmp_path, p
     assert prepare("birds", source, size=48).train.images.shape == (18, 48, 48, 3)
     part = prepare("birds", source, size=48, classes=2)
     assert part.classes == ["A", "B"] and part.train.images.shape == (12, 48, 48, 3)
-    assert set(part.test.targets) == {0, 1}
     count = len(decoded)
     prepare("birds", source, size=(24, 40))
     prepare("birds", source, size=48)
-    assert len(decoded) == count
+    assert set(part.test.targets) == {0, 1} and len(decoded) == count
 
 
 CHANGES = {
@@ -102,7 +99,6 @@ DAMAGES = {
     "a byte of an image": lambda folder: flip_a_byte(folder / "images.u8"),
     "a byte of a mask": lambda folder: flip_a_byte(folder / "masks.u8"),
     "the number of images": lambda folder: os.truncate(folder / "images.u8", 3 * 32 * 32 * 3),
-    "all of the images": lambda folder: (folder / "images.u8").unlink(),
     "the whole table": lambda folder: (folder / "content.json").write_bytes(b""),
     "everything": lambda folder: [path.unlink() for path in folder.iterdir()],
 }
@@ -134,9 +130,8 @@ def test_leave_to_go_on_without_bad_files_holds_until_a_file_changes(tmp_path, p
     bad = "train/OVENBIRD/1.jpg"
     (source / bad).write_bytes(b"<html>")
     assert len(prepare("birds", source, skip_bad=True).train) == 11
-    count = len(decoded)
     again = prepare("birds", source)
-    assert len(decoded) == count and again.inventory.bad[0].file == bad
+    assert len(decoded) == 20 and again.inventory.bad[0].file == bad
     assert bad not in again.train.names and again.train.images.shape == (11, 32, 32, 3)
     (source / "train" / "OVENBIRD" / "2.jpg").write_bytes(b"<html>")
     with pytest.raises(DataError, match=r"2 of 20 files are bad.*is a web page"):
@@ -155,17 +150,15 @@ def test_a_second_process_waits_for_the_first(tmp_path, prepare, decoded, monkey
         second.join(1)
         while second.is_alive() and not told.getvalue():
             second.join(0.1)
-        assert second.is_alive()
+        assert second.is_alive() and "Waiting for another process" in told.getvalue()
     second.join(60)
     assert not second.is_alive() and len(decoded) == 20
-    assert told.getvalue().startswith("Waiting for another process that prepares birds")
 
 
 def run(source, root, before):
     """Prepare in a process of its own, by a script without a main guard."""
     code = (
-        "import os\nfrom helpers.data import cache, prepare\n"
-        f"{before}\n"
+        f"import os\nfrom helpers.data import cache, prepare\n{before}\n"
         f"data = prepare('birds', {str(source)!r}, root={str(root)!r}, size=32)\n"
         "print('read', len(data.train))"
     )
@@ -173,25 +166,18 @@ def run(source, root, before):
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
-def test_after_a_kill_the_next_run_starts_clean(tmp_path, prepare):
-    source = make_birds(tmp_path / "set", train=60)
-    die = "cache.take_stock = lambda *_: os._exit(9)"
-    assert run(source, tmp_path / "data", die).returncode == 9
-    assert [path.suffix for path in cache_folders(tmp_path / "data")] == [".part"]
-    assert len(prepare("birds", source).train) == 120
-    assert len(cache_folders(tmp_path / "data")) == 1
-    assert not list((tmp_path / "data").rglob("*.part"))
-
-
-@pytest.mark.skipif(os.name != "posix", reason="resource limits as POSIX has them")
-def test_a_disk_that_fills_while_caching_is_an_error_and_leaves_nothing(tmp_path):
+def test_after_a_kill_and_on_a_full_disk_nothing_half_done_stays(tmp_path):
     source = make_birds(tmp_path / "set", train=60)
     root = tmp_path / "data"
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1))"
-    done = run(source, root, limit)
-    assert "DataError" in done.stderr and "the disk is full; make room" in done.stderr
-    assert cache_folders(root) == []
-    assert run(source, root, "").stdout == "read 120\n"
+    assert run(source, root, "cache.take_stock = lambda *_: os._exit(9)").returncode == 9
+    assert [path.suffix for path in cache_folders(root)] == [".part"]
+    if os.name == "posix":  # limits as POSIX has them
+        limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1))"
+        told = run(source, root, limit).stderr
+        assert "DataError" in told and "the disk is full; make room" in told
+        assert cache_folders(root) == []
+    assert run(source, root, "").stdout == "read 120\n" and len(cache_folders(root)) == 1
+    assert not list(root.rglob("*.part"))
 
 
 def test_a_root_that_cannot_be_written(tmp_path, prepare):

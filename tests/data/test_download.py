@@ -14,7 +14,7 @@ import pytest
 import helpers.data
 from helpers.data import DataError, download
 
-from .making import MAKE, make_birds, make_landscapes, make_streets
+from .making import MAKE, count, make_birds, make_landscapes, make_streets
 
 
 def pack(folder, archive):
@@ -88,27 +88,19 @@ def test_an_archive_that_leads_outside_is_refused_and_nothing_kept(tmp_path, pre
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-def test_a_truncated_archive_is_named(tmp_path, prepare, kind):
-    archive = pack(make_birds(tmp_path / "set"), tmp_path / f"birds.{kind}")
-    archive.write_bytes(archive.read_bytes()[:-2000])
-    with pytest.raises(DataError, match=r"birds\..* is no whole .zip or .tar.gz .*again"):
-        prepare("birds", archive)
-    assert not list((tmp_path / "data").rglob("*.jpg"))
-
-
-def test_an_archive_of_something_else_is_named(tmp_path, prepare):
-    archive = pack(make_landscapes(tmp_path / "photos"), tmp_path / "photos.zip")
-    with pytest.raises(DataError, match=r"photos.zip is unpacked in .* holds no such data set"):
+def test_an_archive_that_is_cut_off_or_of_something_else_is_named(tmp_path, prepare, kind):
+    archive = pack(make_birds(tmp_path / "set"), tmp_path / f"set.{kind}")
+    with pytest.raises(DataError, match=r"set\..* is unpacked in .* holds no such data set"):
         prepare("streets", archive)
+    archive.write_bytes(archive.read_bytes()[:-2000])
+    with pytest.raises(DataError, match=r"set\..* is no whole .zip or .tar.gz .*again"):
+        prepare("birds", archive)
+    assert len([path for path in (tmp_path / "data/unpacked").iterdir() if path.is_dir()]) == 1
 
 
-@pytest.fixture
-def full_disk(monkeypatch):
-    usage = type("Usage", (), {"free": 1000})
+def test_nothing_is_unpacked_or_downloaded_onto_a_full_disk(tmp_path, prepare, monkeypatch):
+    usage = SimpleNamespace(free=1000)
     monkeypatch.setattr("helpers.engine.files.shutil.disk_usage", lambda _: usage)
-
-
-def test_nothing_is_unpacked_or_downloaded_onto_a_full_disk(tmp_path, prepare, full_disk):
     archive = pack(make_birds(tmp_path / "set"), tmp_path / "birds.zip")
     with pytest.raises(DataError, match="GB are needed: make room"):
         prepare("birds", archive)
@@ -119,10 +111,9 @@ def test_nothing_is_unpacked_or_downloaded_onto_a_full_disk(tmp_path, prepare, f
 # Copies at hand and downloads
 
 
-def test_what_was_copied_into_data_is_found_however_deep(tmp_path, prepare, full_disk):
-    make_landscapes(tmp_path / "data" / "landscapes" / "by" / "me", 5)
-    with pytest.raises(DataError, match="GB are needed"):  # to decode it, not to download it
-        prepare("landscapes")
+def test_what_was_copied_into_data_is_found_however_deep(tmp_path, prepare):
+    make_landscapes(tmp_path / "data" / "landscapes" / "by" / "me")
+    assert count(prepare("landscapes")) == 12
 
 
 @pytest.fixture
@@ -149,7 +140,6 @@ def test_where_no_source_works_each_is_named_and_how_to_go_by_hand(tmp_path, pre
     assert "and more" not in message
     assert "By hand" in message and f"unpack it into {tmp_path}/data/birds" in message
     assert "python -m helpers prepare birds --from ARCHIVE" in message
-    assert [handle.split("/")[0] for handle in sources] == ["chriamue", "gpiosenka"]
 
 
 def test_without_a_network_the_libraries_themselves_give_up_soon(tmp_path, prepare, monkeypatch):
@@ -158,17 +148,13 @@ def test_without_a_network_the_libraries_themselves_give_up_soon(tmp_path, prepa
         monkeypatch.setenv(scheme, "http://127.0.0.1:9")
     for variable in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    with pytest.raises(
-        DataError, match=r"(?s)bird-species-dataset: .*100-bird-species.*: .*By hand"
-    ):
+    told = r"(?s)bird-species-dataset: .*100-bird-species.*: .*By hand"
+    with pytest.raises(DataError, match=told):
         prepare("birds")
 
 
 def test_a_notebook_goes_on_with_synthetic_data(tmp_path, prepare, sources, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "helpers.data.draw_once",
-        lambda name, root: make_streets(root / name),
-    )
+    monkeypatch.setattr(helpers.data, "draw_once", lambda name, root: make_streets(root / name))
     data = helpers.data.prepare_or_draw("streets", "", root=tmp_path / "data", size=32)
     assert data.synthetic and data.label == "synthetic streets"
     told = capsys.readouterr().out
@@ -216,8 +202,7 @@ def test_archives_of_the_hub_become_one_set(tmp_path, prepare, sources, monkeypa
         with tarfile.open(local_dir / name, "w:gz") as file:
             file.add(whole / split, split if inside == "train" else ".")
 
-    archives = (f"data/{split}.tar.gz" for split in ("train", "valid", "test"))
-    listed = listing("README.md", *archives)
+    listed = listing("README.md", *(f"data/{split}.tar.gz" for split in ("train", "valid", "test")))
     monkeypatch.setattr(huggingface_hub, "dataset_info", lambda _: listed)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub)
     wanted = {"train": 12, "valid": 4, "test": 4}
@@ -226,14 +211,10 @@ def test_archives_of_the_hub_become_one_set(tmp_path, prepare, sources, monkeypa
     assert prepare("birds").inventory.read == wanted
 
 
-def test_the_next_source_is_tried_when_one_holds_something_else(
-    tmp_path, prepare, sources, monkeypatch
-):
+def test_a_source_that_holds_something_else_is_told(tmp_path, prepare, sources, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "dataset_info", lambda _: listing("README.md"))
-    with pytest.raises(DataError, match="bird-species-dataset: holds no archive"):
-        prepare("birds")
-    assert sources == ["gpiosenka/100-bird-species/versions/1"]
     kaggle = make_landscapes(tmp_path / "photos", 5)
     monkeypatch.setattr(kagglehub, "dataset_download", lambda _: str(kaggle))
-    with pytest.raises(DataError, match=r"versions/1: holds no such data set"):
+    told = r"(?s)species-dataset: holds no archive.*versions/1: holds no such data set"
+    with pytest.raises(DataError, match=told):
         prepare("birds")

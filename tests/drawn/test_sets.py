@@ -14,21 +14,25 @@ from helpers.data import DataError, draw_once, synthetic
 from ..data.making import snapshot
 
 drawn = synthetic.drawing_code()
-each_set = pytest.mark.parametrize("name", ["birds", "streets", "landscapes"])
+SETS = ["birds", "streets", "landscapes"]
 
 
 @pytest.fixture
 def few(monkeypatch):
     """Small sets, drawn in this process, because starting others takes longer."""
     monkeypatch.setattr(drawn, "SPECIES", drawn.SPECIES[:2])
-    monkeypatch.setattr(drawn, "BIRD_COUNTS", {"train": 3, "valid": 1, "test": 2})
-    monkeypatch.setattr(drawn, "STREET_FRAMES", 5)
-    monkeypatch.setattr(drawn, "LANDSCAPES", 16)
+    fewer(monkeypatch, 3)
     monkeypatch.setattr(synthetic, "Parallel", lambda **how: Parallel(**{**how, "n_jobs": 1}))
 
 
+def fewer(monkeypatch, number):
+    monkeypatch.setattr(drawn, "BIRD_COUNTS", {"train": number, "valid": 1, "test": 2})
+    monkeypatch.setattr(drawn, "STREET_FRAMES", number + 2)
+    monkeypatch.setattr(drawn, "LANDSCAPES", number + 13)
+
+
 def files(folder):
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
@@ -46,7 +50,7 @@ RECORDED = {
 
 
 def test_the_images_are_those_that_were_recorded(tmp_path):
-    for name in ("birds", "streets", "landscapes"):
+    for name in SETS:
         jobs = drawn.plan(name)
         for job in jobs[:: len(jobs) // 2]:
             drawn.draw_files(name, job, tmp_path)
@@ -61,10 +65,8 @@ def test_processes_draw_the_same_bytes_and_need_no_main_guard(tmp_path, few):
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\nfrom helpers.data import draw_once, synthetic\n"
-        "print('begun')\n"
-        "drawn = synthetic.drawing_code()\n"
-        "drawn.SPECIES = drawn.SPECIES[:2]\n"
-        "drawn.BIRD_COUNTS = {'train': 3, 'valid': 1, 'test': 2}\n"
+        "print('begun')\ndrawn = synthetic.drawing_code()\ndrawn.SPECIES = drawn.SPECIES[:2]\n"
+        f"drawn.BIRD_COUNTS = {drawn.BIRD_COUNTS}\n"
         f"draw_once('birds', Path({str(tmp_path / 'two')!r}))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
@@ -72,7 +74,7 @@ def test_processes_draw_the_same_bytes_and_need_no_main_guard(tmp_path, few):
     assert files(tmp_path / "two" / "birds") == one
 
 
-@each_set
+@pytest.mark.parametrize("name", SETS)
 def test_a_set_is_drawn_once_until_its_version_or_number_changes(tmp_path, few, name, monkeypatch):
     folder = draw_once(name, tmp_path)
     first = snapshot(folder)
@@ -82,9 +84,7 @@ def test_a_set_is_drawn_once_until_its_version_or_number_changes(tmp_path, few, 
     monkeypatch.setattr(drawn, "VERSION", -1)
     draw_once(name, tmp_path)
     assert snapshot(folder) != first and files(folder).keys() == content.keys()
-    monkeypatch.setattr(drawn, "BIRD_COUNTS", {"train": 4, "valid": 1, "test": 2})
-    monkeypatch.setattr(drawn, "STREET_FRAMES", 6)
-    monkeypatch.setattr(drawn, "LANDSCAPES", 17)
+    fewer(monkeypatch, 4)
     assert len(files(draw_once(name, tmp_path))) > len(content)
 
 
@@ -109,7 +109,7 @@ def test_without_the_drawing_code_it_is_said_what_to_do(tmp_path, monkeypatch):
         helpers.data.prepare("birds", "synthetic", root=tmp_path)
 
 
-@each_set
+@pytest.mark.parametrize("name", SETS)
 def test_the_same_code_reads_them(tmp_path, few, name):
     data = helpers.data.prepare(name, "synthetic", root=tmp_path, size=32)
     assert data.synthetic and data.label == f"synthetic {name}"
