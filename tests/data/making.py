@@ -67,8 +67,8 @@ def count(data):
 def snapshot(root):
     """Everything about a folder that could have been changed."""
     found = {}
-    for path in sorted(root.rglob("*")):
+    for path in root.rglob("*"):
         status = path.lstat()
-        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        found[path.relative_to(root)] = (status.st_mtime_ns, status.st_mode, content)
+        content = path.read_bytes() if path.is_file() else b""
+        found[path] = (status.st_mtime_ns, status.st_mode, hashlib.sha256(content).digest())
     return found

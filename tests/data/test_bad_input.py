@@ -108,7 +108,7 @@ def test_too_few_frames_or_photos_are_refused_with_the_reason(tmp_path, prepare)
     refused(prepare, "landscapes", photos, "left for train (2 in all; ", "grey.jpg is grey: no")
 
 
-# Files of birds
+# Files
 
 
 def saved(kind, cut=1.0, flip=False):
@@ -117,19 +117,22 @@ def saved(kind, cut=1.0, flip=False):
     def write(path):
         Image.effect_noise((64, 64), 50).convert("RGB").save(path, kind)
         content = bytearray(path.read_bytes())
-        if flip:
-            content[len(content) // 2] ^= 1
+        content[len(content) // 2] ^= flip
         path.write_bytes(content[: int(cut * len(content))])
 
     return write
 
 
-def flat(mode, width, height):
-    return lambda path: Image.new(mode, (width, height)).save(path, "PNG")
+def flat(mode, *size):
+    return lambda path: Image.new(mode, size).save(path, "PNG")
+
+
+def labels(ids, mode="RGB", kind="PNG"):
+    return lambda path: mask_image(ids).convert(mode).save(path, kind)
 
 
 DAMAGED = ["is damaged or cut off", "download it again"]
-BAD_IMAGES = {
+BAD = {
     "empty": (lambda path: path.write_bytes(b""), ["is an empty file", "download it again"]),
     "nearly all of a JPEG": (saved("JPEG", 0.95), DAMAGED),
     "nearly all of a PNG": (saved("PNG", 0.95), DAMAGED),
@@ -139,20 +142,26 @@ BAD_IMAGES = {
     "one pixel": (flat("RGB", 1, 1), ["only 1×1 pixels", "at least 16"]),
     "a bomb": (flat("1", 20_000, 20_000), ["decompression bomb", "remove it"]),
     "a large photo": (flat("RGB", 129, 96), ["129×96 pixels, more than any photo"]),
+    "mask of another size": (labels(mask(0, 32, 24)), ["32×24 but its image is 64×48", "export"]),
+    "mask with id 13": (labels(mask(0) + 1), ["id 13, but Lyft has 0–12", "CARLA 0.9", "Re-label"]),
+    "mask in colours": (
+        lambda path: Image.fromarray(streets.PALETTE[mask(0)]).save(path),
+        ["holds colours, not", "map each"],
+    ),
+    "mask in RGBA": (labels(mask(0), "RGBA"), ["RGBA mask as CARLA 0.9", "re-label"]),
+    "mask in two colours": (flat("1", 64, 48), ["has mode 1", "8-bit PNG"]),
+    "mask in a JPEG": (labels(mask(0), kind="JPEG"), ["is a JPEG", "save masks as PNG"]),
 }
 
 
-@pytest.mark.parametrize("fault", BAD_IMAGES)
-def test_a_bad_image_is_named_and_can_be_left_out(tmp_path, prepare, fault, monkeypatch):
+@pytest.mark.parametrize("fault", BAD)
+def test_a_bad_image_or_mask_is_named_and_can_be_left_out(tmp_path, prepare, fault, monkeypatch):
     monkeypatch.setattr(decode, "MAX_PIXELS", 128 * 96)
-    source = make_birds(tmp_path / "set")
-    write, words = BAD_IMAGES[fault]
-    write(source / BIRD)
-    left_out(prepare, "birds", source, BIRD, *words, others=19)
-
-
-MISSPELT = "test/OVENBRID/1.jpg"
-misspelt = move("test/OVENBIRD", "test/OVENBRID")
+    name, file, others = ("streets", MASK, 7) if "mask" in fault else ("birds", BIRD, 19)
+    source = MAKE[name](tmp_path / "set")
+    write, words = BAD[fault]
+    write(source / file)
+    left_out(prepare, name, source, file, *words, others=others)
 
 
 def without_second(source):
@@ -170,8 +179,11 @@ def with_twin(source):
         pytest.skip("this file system takes the two names for one")
 
 
+misspelt = move("test/OVENBIRD", "test/OVENBRID")
+
+
 @pytest.mark.parametrize(("spoil", "file", "words", "others"), [
-    (misspelt, MISSPELT, ["OVENBRID is in test only", "is it OVENBIRD?"], 16),
+    (misspelt, "test/OVENBRID/1.jpg", ["OVENBRID is in test only", "is it OVENBIRD?"], 16),
     (without_second, BIRD, ["species OVENBIRD has one training image", "add some"], 12),
     (with_links, "train/OVENBIRD/self.jpg", ["leads to itself", "a loop?", "remove"], 18),
     (with_twin, BIRD, ["differs from 1.JPG only in letter case", "rename one"], 18),
@@ -212,33 +224,6 @@ def test_a_file_or_folder_that_may_not_be_read(tmp_path, prepare, monkeypatch):
     monkeypatch.setattr("helpers.data.listing.os.scandir", refusing(os.scandir, "train/B"))
     with pytest.raises(DataError, match=r"train/B/? may not be read.*chmod"):
         prepare("birds", source)
-
-
-# Masks
-
-
-def with_id(number):
-    ids = mask(0)
-    ids[5, 5] = number
-    return mask_image(ids)
-
-
-BAD_MASKS = {
-    "another size": (mask_image(mask(0, 32, 24)), ["is 32×24 but its image is 64×48", "export"]),
-    "id 13": (with_id(13), ["class id 13, but Lyft has 0–12", "CARLA 0.9", "Re-label"]),
-    "colours": (Image.fromarray(streets.PALETTE[mask(0)]), ["holds colours, not", "map each"]),
-    "RGBA": (mask_image(mask(0)).convert("RGBA"), ["RGBA mask as CARLA 0.9", "re-label"]),
-    "two colours": (Image.new("1", (64, 48)), ["has mode 1", "8-bit PNG"]),
-    "a JPEG": (mask_image(mask(0)), ["is a JPEG", "save masks as PNG"]),
-}
-
-
-@pytest.mark.parametrize("fault", BAD_MASKS)
-def test_a_bad_mask_is_named_and_can_be_left_out(tmp_path, prepare, fault):
-    source = MAKE["streets"](tmp_path / "set")
-    image, words = BAD_MASKS[fault]
-    image.save(source / MASK, "JPEG" if fault == "a JPEG" else "PNG")
-    left_out(prepare, "streets", source, MASK, *words, others=7)
 
 
 @pytest.mark.parametrize(("gone", "there"), [("RGB", "Seg"), ("Seg", "RGB")])

@@ -30,11 +30,10 @@ def decoded(monkeypatch):
 
 
 def contents(data):
-    told = []
-    for one in sets(data).values():
-        arrays = (one.images, np.array(one.targets), one.groups)
-        told.append((one.names, one.unit, *(array.tolist() for array in arrays)))
-    return told
+    return [
+        (one.names, one.unit, [np.array(a).tolist() for a in (one.images, one.targets, one.groups)])
+        for one in sets(data).values()
+    ]
 
 
 def cache_folders(root):
