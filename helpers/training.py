@@ -24,10 +24,10 @@ read_code(*[f"helpers.models.{name}" for name in ("resnet", "fcn", "unet")])
 def fit(model, task, data, *, folder=None, mirror=None, name=None, log=print):
     """Train ``model`` on ``data.train`` and yield a dict per epoch, measured on ``data.valid``.
 
-    With a ``folder``, every finished epoch is saved in ``folder/<name>-<digest of the run>/``. The
-    same call then yields the finished epochs at once and goes on after them. If a setting, the
-    data, the precision or the code changes, it is another run and starts anew; see
-    ``helpers.engine.checkpoint.describe_run``.
+    With a ``folder``, every finished epoch is saved below it, in
+    ``<task>-<name>-<digest of the run>/``. The same call then yields the finished epochs at once
+    and goes on after them. If a setting, the data, the precision or the code changes, it is another
+    run and starts anew; see ``helpers.engine.checkpoint.describe_run``.
 
     The same ``task.settings.seed`` gives the same bits on the same CPU, interrupted or not.
     Several processes share each batch; the loss stays the same but for rounding.
@@ -39,7 +39,7 @@ def fit(model, task, data, *, folder=None, mirror=None, name=None, log=print):
         folder: keeps runs. None keeps nothing. All processes must see the same folder.
         mirror: a second folder, such as one on Google Drive, that gets a copy after each epoch. A
             fresh machine goes on from there.
-        name: begins the name of the run's folder. If it is no text: the class of the model.
+        name: stands in the name of the run's folder. If it is no text: the class of the model.
         log: called with one line per epoch.
 
     Yields:
@@ -60,7 +60,7 @@ def fit(model, task, data, *, folder=None, mirror=None, name=None, log=print):
     run = describe_run(model, task, train, data.valid, engine.mixed_precision, CODE)
     if not isinstance(name, str):
         name = type(model).__name__
-    checkpoint = Checkpoint(folder, mirror, name, run, log)
+    checkpoint = Checkpoint(folder, mirror, f"{task.name}-{name}", run, log)
     history = []
     try:
         # Prepare: the device, the optimizer, and what an earlier call has saved.

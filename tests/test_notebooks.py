@@ -264,4 +264,4 @@ def test_one_network_is_trained_headless_and_once(tmp_path, capsys):
     second = capsys.readouterr().out
     assert first.count("epoch ") == 2 and "epoch   1/" not in second
     assert first.splitlines()[-1] == second.splitlines()[-1] and "mean_iou" in second
-    assert [path.name.startswith("fcn-") for path in tmp_path.iterdir()] == [True]
+    assert [path.name.startswith("segmentation-fcn-") for path in tmp_path.iterdir()] == [True]

@@ -209,9 +209,9 @@ def test_the_order_of_images_and_their_classes_count():
 def test_a_run_is_found_whatever_its_folder_is_called(tmp_path):
     rows = rows_of(tmp_path)
     (folder,) = tmp_path.iterdir()
-    assert folder.name.startswith("UNet-")
+    assert folder.name.startswith("segmentation-UNet-")
     lines = []
     assert train(*make(), folder=tmp_path, name="mine", log=lines.append) == rows
     assert "4 of 4 epochs were finished before" in lines[0] and len(list(tmp_path.iterdir())) == 1
     train(*make(seed=5), 1, folder=tmp_path, name="mine")
-    assert any(path.name.startswith("mine-") for path in tmp_path.iterdir())
+    assert any(path.name.startswith("segmentation-mine-") for path in tmp_path.iterdir())
