@@ -65,7 +65,7 @@ def test_networks_of_several_seeds_are_those_that_fit_trains_and_are_kept(shown,
     (again,) = repeats(task, "plain10", data, name="plain", seeds=[1], **runs)
     assert torch.equal(again.fc.weight, models[1].fc.weight)
     for folder in runs.values():  # nothing is trained twice
-        assert [path.name.split("-")[0] for path in folder.iterdir()] == ["plain10"] * 2
+        assert [path.name.split("-")[0] for path in folder.iterdir()] == ["classification"] * 2
 
 
 def test_google_drive_is_mounted_where_it_is_wanted_and_there_is_one(monkeypatch):
