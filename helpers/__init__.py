@@ -4,9 +4,18 @@ import os
 from pathlib import Path
 
 _PROJECT = Path(__file__).resolve().parents[1]
-ROOT = (
-    _PROJECT if (_PROJECT / "pyproject.toml").exists() else Path.cwd()
-)  # holds data/ and reports/
+ROOT = _PROJECT if (_PROJECT / "pyproject.toml").exists() else Path.cwd()
+
+
+def _absolute(folder):
+    return Path(folder).expanduser().absolute()
+
+
+# Downloads, and what is drawn or decoded; what runs leave; data sets that are only read.
+DATA = _absolute(os.environ.get("COURSEWORK_DATA") or ROOT / "data")
+REPORTS = _absolute(os.environ.get("COURSEWORK_REPORTS") or ROOT / "reports")
+INPUTS = _absolute(os.environ.get("COURSEWORK_INPUTS") or "/kaggle/input")
+VOID = 255  # the class id of mask pixels that count nowhere
 
 
 def plural(count, word):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from helpers import ROOT, plural
+from helpers import REPORTS, plural
 from helpers.figures import STYLE, WIDEST, spoken
 from helpers.metrics import bootstrap, mean_iou_of
 from helpers.publishing.tables import COLUMNS, by_network, joined, latex, show
@@ -34,7 +34,7 @@ def report_folder(preset, seeds=1, **sources):
             name += f"-{data_set}-{folder.split('.')[0]}"
     if seeds > 1:
         name += f"-seeds{seeds}"
-    return ROOT / "reports" / name
+    return REPORTS / name
 
 
 class Results:

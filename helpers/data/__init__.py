@@ -13,7 +13,7 @@ from .inventory import Inventory
 from .listing import DataError, check_root
 from .synthetic import draw_once
 
-ROOT = helpers.ROOT / "data"
+ROOT = helpers.DATA
 SETS = {"birds": birds, "streets": streets, "landscapes": landscapes}
 
 
