@@ -53,7 +53,7 @@ def train(task, model, data, *, name, beside=None, seeds=1, **runs):
     """
     curves = LiveCurves(task.metric, name, beside)
     first = build(task, model)
-    for row in fit(first, task, data, name=model, **runs):
+    for row in fit(first, task, data, **runs):
         curves.update(row)
     others = repeats(task, model, data, name=name, seeds=range(1, seeds), **runs)
     return [first, *others], curves.rows
@@ -67,7 +67,7 @@ def repeats(task, model, data, *, name, seeds, **runs):
     models = []
     for seeded in map(task.seeded, seeds):
         trained = build(seeded, model)
-        *_, last = fit(trained, seeded, data, name=model, log=lambda line: None, **runs)
+        *_, last = fit(trained, seeded, data, log=lambda line: None, **runs)
         models.append(trained)
         print(
             f"{name}, seed {seeded.settings.seed}: {last['epoch']} epochs, "

@@ -7,16 +7,19 @@ from numbers import Integral
 LOSSES = ("cross_entropy", "channel_cross_entropy", "softmax_cross_entropy", "l1", "colour_classes")
 
 
-def setting(says, default=MISSING, known=()):
-    """A field of ``Settings``: what it says, its default and, of a name, the known ones."""
-    return field(default=default, metadata={"help": says, "known": known})
+def setting(says, default=MISSING, known=(), tasks=()):
+    """A field of ``Settings``: what it says, its default, the known names, and for which tasks.
+
+    Without ``tasks`` it concerns all of them.
+    """
+    return field(default=default, metadata={"help": says, "known": known, "tasks": tasks})
 
 
 @dataclass(frozen=True)
 class Settings:
     """How one task is trained. A value that nothing can be trained with raises ValueError."""
 
-    size: tuple[int, int] = setting("height and width in pixels that images are brought to")
+    size: tuple[int, int] = setting("height and width of the images in pixels, such as 96x128")
     width: int = setting("channels of the network's first stage")
     epochs: int = setting("how often each training image is seen")
     batch_size: int = setting("how many images a step learns from")
@@ -25,24 +28,35 @@ class Settings:
         "how the learning rate falls", "constant", ("constant", "linear", "cosine")
     )
     optimizer: str = setting("what updates the weights", "adam", ("adam", "adamw"))
-    weight_decay: float = setting("AdamW's", 0.0)
+    weight_decay: float = setting("how strongly AdamW shrinks the weights", 0.0)
     augment: float | None = setting(
         "strength of the random views, 0 is none; by default the preset says it", 0.0
     )
     coarse: float = setting("share of the epochs, the first ones, at half the image size", 0.0)
-    loss: str = setting("one of the task's losses", "cross_entropy", LOSSES)
-    label_smoothing: float = setting("of the class cross-entropies", 0.0)
-    balance: float = setting("streets: classes weigh 1 / share^balance", 0.0)
-    dice: float = setting("streets: how much soft Dice the loss gets", 0.0)
+    loss: str = setting("what is minimised", "cross_entropy", LOSSES)
+    label_smoothing: float = setting(
+        "probability that the target gives to the other classes",
+        0.0,
+        tasks=("classification", "segmentation"),
+    )
+    balance: float = setting(
+        "classes weigh 1 / share^balance in the loss", 0.0, tasks=("segmentation",)
+    )
+    dice: float = setting("weight of soft Dice, added to the loss", 0.0, tasks=("segmentation",))
     limit: int | None = setting("train on this many images only", None)
     seed: int = setting("fixes first weights, order and random views", 0)
     precision: str = setting(
-        "no means fp32, best what the device does fastest", "best", ("best", "no", "bf16", "fp16")
+        "no is fp32, best the fastest honest one here", "best", ("best", "no", "bf16", "fp16")
     )
 
     def __post_init__(self):
         for one in fields(self):
             check(one, getattr(self, one.name))
+
+    @property
+    def open_ended(self):
+        """Whether each epoch is the same, however many are to come."""
+        return self.schedule == "constant" and self.augment is not None and not self.coarse
 
     def strength(self, steps):
         """How strongly to augment in a training of so many steps.
@@ -74,6 +88,11 @@ def check(one, value):
         raise ValueError(f"lr={value}: give a finite number above 0")
     elif not 0 <= value < math.inf:
         raise ValueError(f"{name}={value}: give a finite number of at least 0")
+
+
+def concerns(one, task):
+    """Whether a field of the settings changes anything in the task of that name."""
+    return not one.metadata["tasks"] or task in one.metadata["tasks"]
 
 
 def is_whole(value, least):

@@ -5,7 +5,7 @@ Each class has the same names, which is all that training and figures know of a 
 
 import copy
 import math
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from helpers import losses
 from helpers.colour import ColourClasses, rgb_to_grey, to_float
 from helpers.metrics import ConfusionMatrix, MeanPSNR
 from helpers.models import FCN, ResNet, UNet
+from helpers.presets import Settings, concerns
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's photos, the field's habit
 STD = (0.229, 0.224, 0.225)
@@ -32,6 +33,7 @@ class Classification:
     known_losses = ("cross_entropy",)
     stride = None  # a map of answers has one for each square of stride × stride pixels
     weight = None  # (C,) of the classes in the loss
+    palette = None  # (C,) lists of red, green and blue, where classes have colours
     models = {
         "resnet18": {"blocks": (2, 2, 2, 2)},
         "plain18": {"blocks": (2, 2, 2, 2), "skip": False},
@@ -49,10 +51,18 @@ class Classification:
 
     @classmethod
     def check(cls, settings):
-        """Raise ValueError where the settings name a loss of another task."""
+        """Raise ValueError for a loss of another task, and for a setting that changes nothing."""
         if settings.loss not in cls.known_losses:
             known = ", ".join(cls.known_losses)
             raise ValueError(f"no loss {settings.loss!r} for {cls.name}: choose one of {known}")
+        for one in fields(settings):
+            value = getattr(settings, one.name)
+            if value != one.default and not concerns(one, cls.name):
+                tasks = " and ".join(one.metadata["tasks"])
+                raise ValueError(
+                    f"{one.name}={value} changes nothing in {cls.name}, only in {tasks}: "
+                    "leave it out"
+                )
 
     def make(self, **options):
         """A new network; ``options`` are those of ``helpers.models``."""
@@ -68,14 +78,18 @@ class Classification:
         """Images in [0, 1] and their labels -> (what the network sees, what is compared)."""
         return normalise(images), target
 
-    def check_output(self, output, inputs):
-        """Raise ValueError unless a network's output for ``inputs`` has the task's shape."""
+    def check_output(self, output, inputs, mode):
+        """Raise ValueError unless a network's output for ``inputs`` has the task's shape.
+
+        ``mode`` is "training" or "evaluation", for the message.
+        """
         wanted = [len(inputs), self.outputs]
         if self.stride:
             wanted += [math.ceil(side / self.stride) for side in inputs.shape[2:]]
         returned = list(getattr(output, "shape", [])) or f"a {type(output).__name__}"
         if returned != wanted:
-            raise ValueError(f"your network must return {wanted}, it returned {returned}")
+            found = f"in {mode} mode it returned {returned}"
+            raise ValueError(f"your network must return {wanted}; {found}")
 
     def loss(self, logits, target):
         """The mean loss of a batch, a scalar tensor."""
@@ -91,6 +105,12 @@ class Classification:
     def predict(self, logits, inputs):
         """The answer that logits mean."""
         return torch.softmax(logits, 1)
+
+    def saved(self):
+        """Plain values and tensors, of which ``restore`` makes this task again, without data."""
+        kinds = (bool, int, float, str, list, tuple, torch.Tensor)
+        values = {name: value for name, value in vars(self).items() if isinstance(value, kinds)}
+        return values | {"name": self.name, "settings": asdict(self.settings)}
 
     def sample(self, dataset, count):
         """(inputs, target) of ``count`` images, evenly spread over ``dataset``."""
@@ -148,6 +168,7 @@ class Colorization(Classification):
     metric = "psnr"
     known_losses = ("channel_cross_entropy", "softmax_cross_entropy", "l1", "colour_classes")
     stride = 1
+    colours = None  # the ``ColourClasses`` of that loss
     models = {
         "unet": {},
         "unet_no_skips": {"skip": False},
@@ -161,7 +182,6 @@ class Colorization(Classification):
         self.temperature = temperature  # Zhang et al.'s
         self.rarity = rarity
         self.outputs = 3
-        self.colours = None
         if settings.loss == "colour_classes":
             self.colours = ColourClasses()
             batches = torch.arange(len(data.train)).split(64)
@@ -171,6 +191,12 @@ class Colorization(Classification):
 
     def make(self, **options):
         return UNet(1, self.outputs, stride=self.stride, **options)
+
+    def saved(self):
+        values = super().saved()
+        if self.colours is not None:
+            values["rare"] = self.colours.weights
+        return values
 
     def with_rarity(self, rarity):
         """This task, whose answers are read with rare colours raised by ``rarity``."""
@@ -203,6 +229,18 @@ class Colorization(Classification):
 TASKS = {task.name: task for task in (Classification, Segmentation, Colorization)}
 
 
+def restore(saved):
+    """The task that ``task.saved()`` tells of, to predict with. It needs no data."""
+    kind = TASKS[saved["name"]]
+    task = kind.__new__(kind)
+    vars(task).update(saved)
+    task.settings = Settings(**saved["settings"])
+    if "rare" in saved:
+        task.colours = ColourClasses()
+        task.colours.weights.copy_(saved["rare"])
+    return task
+
+
 def normalise(images):
     """(N, 3, H, W) in [0, 1] to about zero mean and unit variance in each channel."""
     channels = zip(images.unbind(1), MEAN, STD, strict=True)
@@ -215,13 +253,18 @@ def build(task, model):
     ``model`` is a name in ``task.models``, keyword arguments like those there, or a function of the
     task that makes a network.
     """
+    name = None
     if isinstance(model, str):
         if model not in task.models:
             known = ", ".join(task.models)
             raise ValueError(f"no model {model!r} for {task.name}: choose one of {known}")
-        model = task.models[model]
+        name = model
+        model = task.models[name]
     with torch.random.fork_rng():
         torch.manual_seed(task.settings.seed)
         if callable(model):
-            return model(task)
-        return task.make(**{"width": task.settings.width, **model})
+            made = model(task)
+        else:
+            made = task.make(**{"width": task.settings.width, **model})
+    made._name = name  # a checkpoint keeps it; no setting, so that it does not change a run
+    return made

@@ -2,6 +2,8 @@
 
 import math
 import time
+from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,9 +13,10 @@ from tqdm.auto import tqdm
 
 from helpers.augment import augment, draw_views, halved
 from helpers.colour import to_float
-from helpers.engine.checkpoint import Checkpoint, describe_run, read_code
+from helpers.engine.checkpoint import Checkpoint, describe_run, read_checkpoint, read_code
 from helpers.engine.device import accelerator, describe_device, hide_bars, layout, total
 from helpers.optimizer import learning_rate, make_optimizer
+from helpers.tasks import build, restore
 
 # A training starts anew when this code is edited, or that of its model.
 RECIPE = ("training", "tasks", "losses", "augment", "colour", "optimizer")
@@ -21,13 +24,21 @@ CODE = read_code(*[f"helpers.{name}" for name in RECIPE])
 read_code(*[f"helpers.models.{name}" for name in ("resnet", "fcn", "unet")])
 
 
-def fit(model, task, data, *, folder=None, mirror=None, name=None, log=print):
+class Interrupted(KeyboardInterrupt):
+    """A training that was interrupted. A notebook shows its sentence without a traceback."""
+
+    def _render_traceback_(self):
+        return [str(self)]
+
+
+def fit(model, task, data, *, folder=None, mirror=None, start=None, log=print):
     """Train ``model`` on ``data.train`` and yield a dict per epoch, measured on ``data.valid``.
 
     With a ``folder``, every finished epoch is saved below it, in
-    ``<task>-<name>-<digest of the run>/``. The same call then yields the finished epochs at once
+    ``<task>-<model>-<digest of the run>/``. The same call then yields the finished epochs at once
     and goes on after them. If a setting, the data, the precision or the code changes, it is another
-    run and starts anew; see ``helpers.engine.checkpoint.describe_run``.
+    run and starts anew; see ``helpers.engine.checkpoint.describe_run``. More epochs go on after
+    those of a shorter run where each epoch is the same; see ``Settings.open_ended``.
 
     The same ``task.settings.seed`` gives the same bits on the same CPU, interrupted or not.
     Several processes share each batch; the loss stays the same but for rounding.
@@ -39,7 +50,7 @@ def fit(model, task, data, *, folder=None, mirror=None, name=None, log=print):
         folder: keeps runs. None keeps nothing. All processes must see the same folder.
         mirror: a second folder, such as one on Google Drive, that gets a copy after each epoch. A
             fresh machine goes on from there.
-        name: stands in the name of the run's folder. If it is no text: the class of the model.
+        start: the folder of a run whose weights this one begins with.
         log: called with one line per epoch.
 
     Yields:
@@ -48,24 +59,35 @@ def fit(model, task, data, *, folder=None, mirror=None, name=None, log=print):
     Raises:
         CheckpointError: the checkpoint of this run is damaged.
         FloatingPointError: the loss became nan or infinite. The model has its last saved weights.
+        Interrupted: by the user.
         MemoryError: the device's memory does not hold a batch.
         OSError: a checkpoint cannot be written. The one before it is intact.
-        ValueError: the model's output has a wrong shape; the batch does not suit the processes.
+        ValueError: the model cannot be trained for this task, see ``check_model``; the batch does
+            not suit the processes.
     """
     settings = task.settings
     engine = accelerator(settings.precision)
     if not engine.is_main_process:
         log = lambda line: None  # noqa: E731
     train = data.train.subset(settings.limit)  # the same images for every seed
-    run = describe_run(model, task, train, data.valid, engine.mixed_precision, CODE)
-    if not isinstance(name, str):
-        name = type(model).__name__
-    checkpoint = Checkpoint(folder, mirror, f"{task.name}-{name}", run, log)
+    compiled = model
+    model = getattr(model, "_orig_mod", model)  # what torch.compile was given
+    first = None
+    if start is not None:
+        first = read_checkpoint(Path(start, "last.pt"))
+        load_weights(model, first, start)
+    run = describe_run(model, task, train, data.valid, engine.mixed_precision, CODE, first)
+    name = getattr(model, "_name", None)  # from ``build``
+    about = {"model": name, "task": task.saved(), "data": getattr(data, "label", "")}
+    name = f"{task.name}-{name or type(model).__name__}"
+    checkpoint = Checkpoint(folder, mirror, name, run, about, log)
     history = []
     try:
+        check_model(model, task, train)
         # Prepare: the device, the optimizer, and what an earlier call has saved.
+        anew = ""
         if engine.is_main_process:
-            checkpoint.begin()
+            anew = checkpoint.begin(settings.open_ended)
         engine.wait_for_everyone()
         model.to(engine.device, memory_format=layout(model))
         if engine.num_processes > 1 and engine.device.type == "cuda":
@@ -76,12 +98,10 @@ def fit(model, task, data, *, folder=None, mirror=None, name=None, log=print):
         reached = gather_object([len(history)])
         if len(set(reached)) > 1:
             raise RuntimeError(f"processes found {reached} epochs: all must see the same folder")
-        told = f"{len(history)} of {settings.epochs} epochs were finished before"
-        if checkpoint.is_new():
-            told = "starts anew, as settings, data or code changed"
-        log(f"{describe_device(engine)}; {told}")
+        finished = f"{len(history)} of {settings.epochs} epochs were finished before"
+        log(f"{describe_device(engine)}; {anew or finished}")
         optimizer = engine.prepare_optimizer(optimizer)
-        network = model
+        network = compiled
         if engine.num_processes > 1:
             network = engine.prepare_model(model)
         if engine.is_main_process:
@@ -110,11 +130,10 @@ def fit(model, task, data, *, folder=None, mirror=None, name=None, log=print):
             log(_one_line(row, task.metric, settings.epochs))
             yield row
     except KeyboardInterrupt:
-        log(
+        raise Interrupted(
             f"interrupted; {len(history)} of {settings.epochs} epochs are finished. "
             "With a folder, running this again goes on after them"
-        )
-        raise
+        ) from None
     except FloatingPointError as error:
         checkpoint.load(model=model)
         raise FloatingPointError(
@@ -133,6 +152,58 @@ def fit(model, task, data, *, folder=None, mirror=None, name=None, log=print):
     finally:
         engine.free_memory()
         checkpoint.end()
+
+
+def check_model(model, task, dataset):
+    """Raise ValueError unless a model can be trained for a task, before an epoch is lost.
+
+    It answers two images, in training mode and in evaluation mode, and is left as it was.
+    """
+    weights = list(model.parameters())
+    if any(map(torch.nn.parameter.is_lazy, weights)):
+        raise ValueError("your network has lazy layers: let it answer one batch before fit")
+    if not any(weight.requires_grad for weight in weights):
+        raise ValueError("your network has no weight to train: give it one that requires_grad")
+    before = deepcopy(model.state_dict())
+    inputs, _ = task.sample(dataset, 2)
+    inputs = inputs.to(weights[0])
+    with torch.no_grad():
+        for mode in ("training", "evaluation"):
+            output = model.train(mode == "training")(inputs)
+            task.check_output(output, inputs, mode)
+    model.load_state_dict(before)  # batch norm has counted them
+
+
+def load(folder, model=None):
+    """(model, task) of a run: the network as it was after its last epoch, ready to predict.
+
+    Args:
+        folder: of the run. It holds last.pt.
+        model: a new network, where the run's was one of your own. Those in ``task.models`` are
+            built here.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+        ValueError: the network must be given, or has other weights.
+    """
+    state = read_checkpoint(Path(folder, "last.pt"))
+    about = state["about"]
+    task = restore(about["task"])
+    if model is None and about["model"] not in task.models:
+        raise ValueError(f"{folder} holds a network of your own: give it too, load(folder, model)")
+    if model is None:
+        model = build(task, about["model"])
+    load_weights(model, state, folder)
+    return model.eval(), task
+
+
+def load_weights(model, state, folder):
+    """Give a model the weights of a run's ``state``. Raise ValueError where they do not fit."""
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"{folder} holds another network ({reason}): give its run") from None
 
 
 def train_epoch(engine, network, optimizer, task, train, epoch):
@@ -184,7 +255,6 @@ def train_epoch(engine, network, optimizer, task, train, epoch):
 
         with engine.autocast():
             logits = network(inputs)
-        task.check_output(logits, inputs)
         loss = task.loss(logits.float(), target)
         optimizer.zero_grad()
         engine.backward(loss)

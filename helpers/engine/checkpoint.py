@@ -35,13 +35,15 @@ class Checkpoint:
         mirror: a second folder that gets copies and gives them to a machine without its own.
         name: what the run's folder is called, before its digest.
         run: {what: value} of all that makes it this run, see ``helpers.training.fit``.
+        about: what ``helpers.training.load`` needs; saved beside the weights.
         log: told when a copy fails, which never stops a training.
     """
 
-    def __init__(self, folder, mirror, name, run, log):
+    def __init__(self, folder, mirror, name, run, about, log):
         if mirror is not None and folder is None:
             raise ValueError("mirror copies what is saved in folder: give a folder too")
         self.run = run
+        self.about = about
         self.log = log
         self.mirror = mirror
         self.folder = None
@@ -54,10 +56,15 @@ class Checkpoint:
         place = self.last.with_name(".lock")
         self.lock = FileLock(place, is_singleton=True, thread_local=False)
 
-    def begin(self):
-        """Wait for another process that trains this run; remove what a killed one left torn."""
+    def begin(self, open_ended):
+        """Wait for another process that trains this run; remove what a killed one left torn.
+
+        A run without a state takes that of the mirror, or that of the same run with fewer epochs,
+        if it is ``open_ended``. Returns why it starts anew, although there are runs of this name,
+        or "".
+        """
         if self.folder is None:
-            return
+            return ""
         with contextlib.suppress(OSError):  # no lock, then: ``save`` says what cannot be written
             self.folder.mkdir(parents=True, exist_ok=True)
             acquire(self.lock, f"trains {self.folder}", self.log)
@@ -66,16 +73,34 @@ class Checkpoint:
         if self.mirror is not None and not self.last.exists():
             self._fetch()
 
+        name = self.folder.name.rpartition("-")[0]
+        others = list(self.folder.parent.glob(f"{name}-????????/last.pt"))
+        if self.last.exists() or not others:
+            return ""
+        shorter = self._shorter(others)
+        if shorter is None:
+            return "starts anew, as settings, data or code changed"
+        if not open_ended:
+            return (
+                f"starts anew, as the schedule of {shorter.parent.name} ended with its last epoch: "
+                "more epochs need a constant rate and views, and no coarse epochs"
+            )
+        self._take(shorter)
+        return ""
+
     def end(self):
         """Let other processes train this run."""
         self.lock.release()
 
-    def is_new(self):
-        """Whether the folder holds runs of this name, but not this one."""
-        if self.folder is None or self.last.exists():
-            return False
-        name = self.folder.name.rpartition("-")[0]
-        return any(self.folder.parent.glob(f"{name}-????????/last.pt"))
+    def _shorter(self, others):
+        """Which of other states is of the same run with fewer epochs, the longest, or None."""
+        by_digest = {state.parent.name[-8:]: state for state in others}
+        settings = self.run["settings"]
+        for epochs in range(settings["epochs"] - 1, 0, -1):
+            run = self.run | {"settings": settings | {"epochs": epochs}}
+            if digest(run) in by_digest:
+                return by_digest[digest(run)]
+        return None
 
     def load(self, **parts):
         """Load the last state into model, optimizer and scaler; returns its history, or []."""
@@ -91,7 +116,7 @@ class Checkpoint:
         """The state after an epoch, or before the first one."""
         if self.folder is None:
             return
-        state = {"run": self.run, "history": history}
+        state = {"run": self.run, "about": self.about, "history": history}
         for name, part in parts.items():
             state[name] = None if part is None else part.state_dict()
         if history:
@@ -123,13 +148,17 @@ class Checkpoint:
         found = Path(self.mirror).glob(f"*-{digest(self.run)}/last-*.pt")
         for copy in sorted(found, key=lambda path: path.name, reverse=True):
             try:
-                self._write_table(read_checkpoint(copy)["history"])
+                self._take(copy)
             except CheckpointError as error:
                 self.log(f"{error}; trying the copy before it")
                 continue
-            with written_beside(self.last) as beside:
-                shutil.copyfile(copy, beside)
             return
+
+    def _take(self, checkpoint):
+        """Begin with a copy of another checkpoint. Raises CheckpointError where it is damaged."""
+        self._write_table(read_checkpoint(checkpoint)["history"])
+        with written_beside(self.last) as beside:
+            shutil.copyfile(checkpoint, beside)
 
     def _write_table(self, history):
         with written_beside(self.last.with_name("history.csv")) as beside:
@@ -163,13 +192,14 @@ def digest(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def describe_run(model, task, train, valid, precision, code):
+def describe_run(model, task, train, valid, precision, code, start=None):
     """What makes a run this one; when any of it changes, a training starts anew.
 
     ``train`` and ``valid`` count with the contents of their images and targets. Code counts without
     comments, docstrings and layout: that of the classes of the task and of the model's modules,
     that of a loss that was put into the task, and ``code``, from ``read_code``. What a class of
-    one's own calls outside itself is not followed.
+    one's own calls outside itself is not followed. ``start`` is the state of the run whose weights
+    it begins with.
     """
     parts = [task, *model.modules()]
     for value in vars(task).values():
@@ -179,6 +209,8 @@ def describe_run(model, task, train, valid, precision, code):
     for part in parts:
         for kind in type(part).__mro__:
             code |= code_of(kind)
+    if start is not None:
+        code["start"] = f"{digest(start['run'])}, {len(start['history'])} epochs"
     return {
         "parts": [[type(part).__name__, contents(part)] for part in parts],
         "weights": [list(weight.shape) for weight in model.parameters()],

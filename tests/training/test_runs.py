@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
@@ -209,9 +210,43 @@ def test_the_order_of_images_and_their_classes_count():
 def test_a_run_is_found_whatever_its_folder_is_called(tmp_path):
     rows = rows_of(tmp_path)
     (folder,) = tmp_path.iterdir()
-    assert folder.name.startswith("segmentation-UNet-")
+    assert folder.name.startswith("segmentation-unet-")
+    folder.rename(tmp_path / folder.name.replace("unet", "my favourite"))
     lines = []
-    assert train(*make(), folder=tmp_path, name="mine", log=lines.append) == rows
+    assert rows_of(tmp_path, log=lines.append) == rows
     assert "4 of 4 epochs were finished before" in lines[0] and len(list(tmp_path.iterdir())) == 1
-    train(*make(seed=5), 1, folder=tmp_path, name="mine")
-    assert any(path.name.startswith("segmentation-mine-") for path in tmp_path.iterdir())
+
+
+def test_more_epochs_go_on_after_those_of_a_shorter_run_and_end_in_the_same_bits(tmp_path):
+    steady = {"schedule": "constant"}
+    rows_of(tmp_path, epochs=2, **steady)
+    rows_of(tmp_path, epochs=3, **steady)
+    lines = []
+    longer = rows_of(tmp_path, epochs=5, log=lines.append, **steady)
+    assert "3 of 5 epochs were finished before" in lines[0]
+    assert longer == rows_of(None, epochs=5, **steady)
+    assert len(list(tmp_path.glob("*/last.pt"))) == 3, "the shorter runs stay"
+
+
+@pytest.mark.parametrize("changes", [
+    {"schedule": "linear"},
+    {"schedule": "constant", "coarse": 0.5},
+    {"schedule": "constant", "augment": None},
+])  # fmt: skip
+def test_more_epochs_of_a_run_whose_schedule_ended_start_anew_and_say_why(changes, tmp_path):
+    rows_of(tmp_path, epochs=2, **changes)
+    lines = []
+    rows = rows_of(tmp_path, epochs=3, log=lines.append, **changes)
+    assert "ended with its last epoch: more epochs need a constant rate" in lines[0]
+    assert rows == rows_of(None, epochs=3, **changes)
+
+
+def test_a_run_that_begins_with_the_weights_of_another_is_a_run_of_its_own(tmp_path):
+    rows = rows_of(tmp_path)
+    (first,) = tmp_path.iterdir()
+    again = train(*make(), folder=tmp_path, start=first)
+    assert again[0]["train_loss"] < rows[0]["train_loss"]
+    assert train(*make(), folder=tmp_path, start=first) == again, "it is found again"
+    assert rows_of(tmp_path) == rows and len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(ValueError, match="holds another network"):
+        train(*make("unet_no_skips"), start=first)

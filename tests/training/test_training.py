@@ -1,5 +1,7 @@
 """What every task, network and setting does when it is trained, and what it answers."""
 
+import re
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ from torch import nn
 from helpers.optimizer import learning_rate
 from helpers.presets import PRESETS, preset
 from helpers.tasks import build
-from helpers.training import evaluate, predict
+from helpers.training import check_model, evaluate, load, predict
 from tests.training.tiny import SETTINGS, Watched, make, train
 
 NETWORKS = {"classification": "resnet18", "segmentation": "unet", "colorization": "unet"}
@@ -47,11 +49,11 @@ def test_a_training_learns_and_broken_off_and_resumed_it_comes_to_the_same_bits(
 def test_batches_have_one_size_and_every_image_comes_at_least_once(count, sizes):
     model, task, data = make(epochs=1, batch_size=8)
     data.train = Watched(data.train.subset(count))
-    seen = data.train.seen
     for norm in [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]:
         norm.eval()
     found = sizes_of_inputs(model)
     train(model, task, data)
+    seen = data.train.seen[2:]  # after the two that try the model
     assert [size[0] for size in found] == sizes and set(seen) == set(range(count))
     assert seen[count:] == seen[: sum(sizes) - count], "not the epoch's first"
 
@@ -60,7 +62,7 @@ def sizes_of_inputs(model):
     """A list that grows by the shape of each batch that the model is trained with."""
     found = []
     model.register_forward_pre_hook(
-        lambda _, x: found.append(x[0].shape) if model.training else None
+        lambda _, x: found.append(x[0].shape) if torch.is_grad_enabled() else None
     )
     return found
 
@@ -123,15 +125,44 @@ def test_unknown_names_are_answered_with_the_known_ones():
         make("unet", "colorization", loss="cross_entropy")
 
 
+class TupleInEvaluation(nn.Conv2d):
+    def forward(self, x):
+        answer = super().forward(x)
+        return answer if self.training else (answer, x)
+
+
 @pytest.mark.parametrize(("task", "wrong", "message"), [
-    ("classification", nn.Conv2d(3, 3, 1), r"\[6, 3\], it returned \[6, 3, 32, 32\]"),
-    ("segmentation", nn.Conv2d(3, 3, 3), r"\[6, 3, 32, 32\], it returned \[6, 3, 30, 30\]"),
-    ("colorization", nn.Conv2d(1, 2, 1), r"\[6, 3, 32, 32\], it returned \[6, 2, 32, 32\]"),
+    ("classification", nn.Conv2d(3, 3, 1), r"[2, 3]; in training mode it returned [2, 3, 32, 32]"),
+    ("segmentation", nn.Conv2d(3, 3, 3), "[2, 3, 32, 32]; in training mode it returned [2, 3, 30"),
+    ("colorization", nn.Conv2d(1, 2, 1), "[2, 3, 32, 32]; in training mode it returned [2, 2, 32"),
+    ("segmentation", TupleInEvaluation(3, 3, 1), "in evaluation mode it returned a tuple"),
+    ("segmentation", nn.LazyConv2d(3, 1), "lazy layers: let it answer one batch before fit"),
+    ("segmentation", nn.ReLU(), "no weight to train"),
+    ("segmentation", nn.Conv2d(3, 3, 1).requires_grad_(False), "no weight to train"),
 ])  # fmt: skip
-def test_a_network_of_ones_own_with_a_wrong_output_is_told_at_the_first_batch(task, wrong, message):
+def test_a_network_of_ones_own_that_cannot_be_trained_is_told_before_the_first_epoch(
+    task, wrong, message, tmp_path
+):
     _, task, data = make(NETWORKS[task], task)
-    with pytest.raises(ValueError, match=f"your network must return {message}"):
-        train(wrong, task, data)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train(wrong, task, data, folder=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_trial_before_a_training_leaves_the_model_as_it_was():
+    model, task, data = make()
+    before = deepcopy(model.state_dict())
+    check_model(model, task, data.train)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_compiled_network_trains_as_the_same_one_not_compiled_and_is_resumed(tmp_path):
+    model, task, data = make()
+    rows = train(torch.compile(model, backend="eager"), task, data, folder=tmp_path)
+    assert rows == train(*make())
+    lines = []
+    train(*make(), folder=tmp_path, log=lines.append)
+    assert "4 of 4 epochs were finished before" in lines[0]
 
 
 def test_a_model_can_be_named_described_or_made():
@@ -148,3 +179,34 @@ def test_rare_colours_are_raised_in_a_copy_of_the_task():
     vivid = task.with_rarity(1.0)
     assert (task.rarity, vivid.rarity) == (0.0, 1.0)
     assert not torch.equal(predict(model, task, data.test), predict(model, vivid, data.test))
+
+
+@pytest.mark.parametrize(("name", "changes"), [
+    ("classification", {}),
+    ("segmentation", {"balance": 0.5}),
+    ("colorization", {"loss": "colour_classes"}),
+])  # fmt: skip
+def test_a_run_is_loaded_with_all_that_its_predictions_need(name, changes, tmp_path):
+    model, task, data = make(NETWORKS[name], name, epochs=1, **changes)
+    train(model, task, data, folder=tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert folder.name.startswith(f"{name}-{NETWORKS[name]}-")
+    loaded, restored = load(folder)
+    assert (restored.classes, restored.settings) == (task.classes, task.settings)
+    if name == "colorization":
+        task = task.with_rarity(0.5)
+        restored = restored.with_rarity(0.5)
+    assert torch.equal(predict(loaded, restored, data.test), predict(model, task, data.test))
+
+
+def test_a_network_of_ones_own_is_loaded_into_a_new_one_that_fits(tmp_path):
+    _, task, data = make(epochs=1)
+    own = nn.Conv2d(3, 3, 1)
+    train(own, task, data, folder=tmp_path)
+    (folder,) = tmp_path.iterdir()
+    with pytest.raises(ValueError, match="a network of your own: give it too"):
+        load(folder)
+    with pytest.raises(ValueError, match="holds another network"):
+        load(folder, nn.Conv2d(3, 4, 1))
+    loaded, _ = load(folder, nn.Conv2d(3, 3, 1))
+    assert torch.equal(loaded.weight, own.weight)
