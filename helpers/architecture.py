@@ -8,6 +8,8 @@ from matplotlib.patches import Rectangle
 from torch import nn
 
 from helpers.figures import GREY, styled
+from helpers.models.resnet import BasicBlock
+from helpers.models.unet import UNet
 
 ORANGE = "#D55E00"
 COLOURS = {  # of steps with this in their name; the others are pink
@@ -55,14 +57,16 @@ def _steps(module, above=""):
 @styled
 def architecture(model, images, title=None):
     """The module's blocks to scale (height: pixels, width: channels), its skips as arrows."""
-    skips = getattr(model, "skip", ())  # a U-Net's, else none
+    skips = model.skip if isinstance(model, UNet) else ()
     depth = len(skips)
     steps = shapes(model, images)
-    note = "no shortcuts"
+    note = ""  # of another network nobody knows where its skips are
+    if any(isinstance(module, BasicBlock) for module in model.modules()):
+        note = ";  no shortcuts"
     levels = {"bottleneck": depth}  # all others are at 0
     if skips:
         steps.insert(0, ("input", None, images.shape))
-        note = f"{sum(skips)} of {depth} skips (orange): concatenated with the upsampled map"
+        note = f";  {sum(skips)} of {depth} skips (orange): concatenated with the upsampled map"
     for level in range(depth):
         levels[f"down.{level}"] = level
         levels[f"up.{level}"] = level
@@ -79,8 +83,8 @@ def architecture(model, images, title=None):
         block = _block(axis, x, -1.45 * levels.get(name, 0), shape, name)
         if before:
             _arrow(axis, before, block, color=GREY)
-        if getattr(module, "conv2", None) and module.skip:
-            note = "shortcuts (orange): identity, or 1×1 projection (dashed)"
+        if isinstance(module, BasicBlock) and module.skip:
+            note = ";  shortcuts (orange): identity, or 1×1 projection (dashed)"
             dashes = "-" if module.downsample is None else "--"
             _arrow(
                 axis,
@@ -101,7 +105,7 @@ def architecture(model, images, title=None):
         if skips[level]:
             _arrow(axis, blocks[f"down.{level}"], blocks[f"up.{level}"], color=ORANGE, lw=1.6)
     axis.set(xlim=(-0.3, x), ylim=(-1.45 * depth - 1.4, 1.6))
-    figure.supxlabel(f"below each block: name, channels, height × width;  {note}")
+    figure.supxlabel(f"below each block: name, channels, height × width{note}")
     return figure
 
 

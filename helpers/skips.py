@@ -3,6 +3,7 @@
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import partial
+from itertools import count
 from zlib import crc32
 
 import numpy as np
@@ -16,6 +17,7 @@ from helpers.colour import rgb_to_grey
 from helpers.data.batches import ArrayDataset
 from helpers.metrics import border_band, per_image_confusion
 from helpers.models.resnet import BasicBlock
+from helpers.models.unet import UNet
 
 DISTANCES = (1, 2, 3, 5, 8, 13)  # pixels
 CORRUPTIONS = ("noise", "blur", "fog", "contrast")
@@ -44,6 +46,11 @@ def without_blocks(model, numbers):
     Raises ValueError where there is no such block.
     """
     blocks = [module for module in model.modules() if isinstance(module, BasicBlock)]
+    if not blocks:
+        raise ValueError(
+            f"no block in {type(model).__name__}: build it of helpers.models.resnet.BasicBlock, "
+            "or of a class that inherits from it"
+        )
     with ExitStack() as hooks:
         for number in numbers:
             if not 0 <= number < len(blocks):
@@ -67,9 +74,14 @@ def skip_means(model, batches):
     """What each skip of a U-Net carries on average: a (C,) tensor per level, shallowest first.
 
     The mean is over the images and pixels of ``batches``. Each batch is inputs (N, C, H, W) as
-    the network sees them.
+    the network sees them. Raises ValueError for a network that is no ``UNet``.
     """
     model = deepcopy(model).eval()
+    if not isinstance(model, UNet):
+        raise ValueError(
+            f"{type(model).__name__} has no skips that can be switched off: let its class inherit "
+            "from helpers.models.UNet, and keep contract, up and skip"
+        )
     found = []
     for inputs in batches:
         _, skips = model.contract(inputs.to(model.head.weight))
@@ -107,17 +119,63 @@ def _silence(mean, block, inputs):
 
 @torch.no_grad()
 def passes_bottleneck(model, images, level):
-    """Share of pixels of a U-Net's last map that notice a change of one level's (0: shallowest).
+    """Share of a network's answers that notice detail of one level (0: shallowest) by its skip.
 
-    The bottleneck and all deeper maps are held still, so only this level's skip can carry it.
+    No name of a layer matters. The level's map is the last one of 1 / 2^level of the images' size
+    on the way to the smallest map, the bottleneck. In each 2×2 square of it all but the largest
+    value are lowered, which max pooling does not notice. All later maps up to the bottleneck are
+    held still. What still changes the answer has come by a skip that leaves before the pooling.
+    Raises ValueError where there is no such map.
     """
     model = deepcopy(model).eval()
-    x, skips = model.contract(images)
-    x = model.bottleneck(x)
-    before = model.expand(x, skips)  # (N, width, H, W)
-    skips[level] += 1
-    after = model.expand(x, skips)
+    maps = []  # of each layer and block, in the order in which they answer
+
+    def note(module, inputs, out):
+        if is_map(out):
+            maps.append(out.clone())
+
+    before = _watched(model, images, note)
+    heights = [one.shape[2] for one in maps]
+    bottleneck = max(i for i, height in enumerate(heights) if height == min(heights))
+    height = images.shape[2] // 2**level
+    of_level = [i for i in range(bottleneck) if heights[i] == height]
+    if height == min(heights) or not of_level:
+        raise ValueError(f"no map of {height} rows above the bottleneck, at level {level}")
+    chosen = max(of_level)
+    numbers = count()
+
+    def disturb(module, inputs, out):
+        if not is_map(out):
+            return None
+        number = next(numbers)
+        if number == chosen:
+            return _without_detail(out)
+        if chosen < number <= bottleneck:
+            return maps[number]
+        return None
+
+    after = _watched(model, images, disturb)
     return (after != before).any(1).float().mean().item()
+
+
+def is_map(out):
+    return isinstance(out, torch.Tensor) and out.ndim == 4
+
+
+def _watched(model, images, hook):
+    """The model's answer, with a hook on each module inside it."""
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if module is not model:
+                hooks.enter_context(module.register_forward_hook(hook))
+        return model(images)
+
+
+def _without_detail(x):
+    """A map (N, C, H, W) whose values are lowered by 1, but for the largest of each 2×2 square."""
+    largest = F.max_pool2d(x, 2, ceil_mode=True)
+    largest = largest.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return torch.where(x == largest[..., : x.shape[2], : x.shape[3]], x, x - 1)
 
 
 def gradient_correlation(model, starts, ends):

@@ -99,6 +99,17 @@ def test_an_architecture_has_an_orange_arrow_for_each_skip(model, count):
     assert sum(arrow.get_edgecolor()[0] > 0.8 for arrow in arrows) == count
 
 
+@pytest.mark.parametrize(("model", "says"), [
+    (ResNet18(3, width=4), "shortcuts (orange)"),
+    (ResNet18(3, width=4, skip=False), "no shortcuts"),
+    (UNet(3, 3, width=4), "4 of 4 skips (orange)"),
+    (torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1)), "height × width"),
+])  # fmt: skip
+def test_an_architecture_says_of_skips_what_it_can_know(model, says):
+    below = architecture(model, torch.rand(1, 3, 32, 32)).get_supxlabel()
+    assert says in below and (("shortcuts" in below) == ("shortcuts" in says))
+
+
 def test_tables_show_the_images_rows_and_close_ups_that_were_asked_for():
     columns = {"a": IMAGES, "b": torch.from_numpy(IMAGES[..., 0] / 255)[:, None], "c": IMAGES}
     cut = image_figures.close_ups(columns, [(4, 3, 5), (1, 0, 9)], 8)

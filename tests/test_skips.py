@@ -101,6 +101,42 @@ def test_a_skip_carries_its_own_level_past_the_bottleneck_unless_it_is_switched_
         assert heard() == [on and level not in off for level, on in enumerate(model.skip)]
 
 
+class AnotherUNet(nn.Module):
+    """A U-Net of one level with names of its own, its skip taken before or after the pooling."""
+
+    def __init__(self, before):
+        super().__init__()
+        self.before = before
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.middle = nn.Conv2d(4, 4, 3, padding=1)
+        self.enlarge = nn.ConvTranspose2d(4, 4, 2, stride=2)
+        self.last = nn.Conv2d(8, 5, 3, padding=1)
+
+    def forward(self, x):
+        wide = torch.relu(self.first(x))
+        small = nn.functional.max_pool2d(wide, 2)
+        beside = wide
+        if not self.before:
+            beside = nn.functional.interpolate(small, scale_factor=2)
+        return self.last(torch.cat([self.enlarge(self.middle(small)), beside], 1))
+
+
+def test_a_skip_that_leaves_after_the_pooling_is_told_from_one_that_leaves_before_it():
+    images = torch.rand(2, 3, 16, 16)
+    assert skips.passes_bottleneck(AnotherUNet(before=True), images, 0) > 0.9
+    assert skips.passes_bottleneck(AnotherUNet(before=False), images, 0) == 0
+    with pytest.raises(ValueError, match="no map of 8 rows above the bottleneck, at level 1"):
+        skips.passes_bottleneck(AnotherUNet(before=True), images, 1)
+
+
+def test_what_needs_our_networks_says_so_of_others():
+    other = AnotherUNet(before=True)
+    with pytest.raises(ValueError, match=r"build it of helpers\.models\.resnet\.BasicBlock"):
+        skips.lesions(len, [skips.without_blocks(other, [0])])
+    with pytest.raises(ValueError, match=r"inherit from helpers\.models\.UNet"):
+        skips.skip_means(other, [torch.rand(1, 3, 16, 16)])
+
+
 class Waves(nn.Flatten):
     def forward(self, x):
         return super().forward(torch.sin(40 * x))
