@@ -6,10 +6,11 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import stats
 from sklearn import linear_model, metrics, neighbors, pipeline, preprocessing
 
+from helpers import VOID
 from helpers.colour import rgb_to_grey, to_float
+from helpers.losses import class_cross_entropy
 
 
 def described(dataset, describe):
@@ -31,8 +32,12 @@ def histograms(images):
 
 
 def species_by_thumbnail(train, test):
-    """Class ids (N,): a vote of the 5 training images with the most similar thumbnails."""
-    model = neighbors.KNeighborsClassifier(5).fit(described(train, thumbnails), train.targets)
+    """Class ids (N,): a vote of the 5 training images with the most similar thumbnails, or of all.
+
+    It is of all where there are fewer.
+    """
+    model = neighbors.KNeighborsClassifier(min(5, len(train)))
+    model.fit(described(train, thumbnails), train.targets)
     return model.predict(described(test, thumbnails))
 
 
@@ -47,15 +52,22 @@ def species_by_histogram(train, test):
 
 def majority_class(train, test):
     """The most frequent training class of each pixel, whatever the image shows: ids (N, H, W)."""
-    return stats.mode(train.targets).mode[None].repeat(len(test), 0)
+    masks = train.targets
+    classes = np.setdiff1d(masks, VOID)
+    counts = [(masks == one).sum(0) for one in classes]  # (H, W) of each
+    return classes[np.argmax(counts, 0)][None].repeat(len(test), 0)
 
 
 def nearest_image(train, test):
-    """The mask of the training image with the most similar thumbnail: ids (N, H, W)."""
+    """The mask of the training image with the most similar thumbnail: ids (N, H, W).
+
+    Where that is VOID, the answer is the majority class.
+    """
     nearest = metrics.pairwise_distances_argmin(
         described(test, thumbnails), described(train, thumbnails)
     )
-    return train.targets[nearest]
+    answer = train.targets[nearest]
+    return np.where(answer == VOID, majority_class(train, test), answer)
 
 
 def ceiling(truth, stride):
@@ -68,11 +80,13 @@ def ceiling(truth, stride):
         size = target.shape[1:]
         enlarge = torch.nn.Upsample(size, mode="bilinear")
         small = [-(-side // stride) for side in size]  # rounded up
-        one_hot = F.one_hot(target).movedim(-1, 1).float()  # (N, C, H, W)
+        counted = target != VOID
+        one_hot = F.one_hot(target.where(counted, 0)) * counted[..., None]
+        one_hot = one_hot.movedim(-1, 1).float()  # (N, C, H, W)
         scores = F.adaptive_avg_pool2d(one_hot, small).add(0.01).log().requires_grad_()
         optimizer = torch.optim.Adam([scores], 1.0)
         for _ in range(20):
-            loss = F.cross_entropy(enlarge(scores), target)
+            loss = class_cross_entropy(enlarge(scores), target)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

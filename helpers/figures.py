@@ -1,11 +1,19 @@
 """Every chart of the notebooks. Functions take numbers and return a figure; none saves it."""
 
-from functools import wraps
+import warnings
+from functools import cache, wraps
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
+from matplotlib.font_manager import fontManager, get_font
+from matplotlib.text import Text
+
+if hasattr(get_ipython(), "kernel"):  # with MPLBACKEND=Agg a notebook would show no figure
+    get_ipython().enable_matplotlib("inline")
+warnings.filterwarnings("ignore", "Glyph .* missing from")  # said once by ``fonts_with``
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 WIDEST = 6.9  # inches: the text of an A4 page, where no letter is smaller than 7 pt
@@ -32,9 +40,57 @@ def styled(draw):
         with plt.style.context(STYLE):
             figure = draw(*args, **kwargs)
             plt.close(figure)
+            _keep_names(figure)
             return figure
 
     return drawing
+
+
+def _keep_names(figure):
+    """Show names as they are: no mathematics between dollars, and fonts that have their letters."""
+    for axis in figure.axes:
+        axis.get_xticklabels()  # makes the texts of names along an axis
+        axis.get_yticklabels()
+    texts = figure.findobj(Text)
+    letters = frozenset("".join(text.get_text() for text in texts))
+    for text in texts:
+        text.set_fontfamily(fonts_with(letters))
+        is_power_of_ten = text.get_text().startswith(r"$\mathdefault")  # along an axis
+        text.set_parse_math(is_power_of_ten)
+
+
+@cache
+def fonts_with(letters):
+    """Families of fonts of this machine that together have ``letters``, DejaVu Sans first."""
+    families = []
+    missing = {ord(letter) for letter in letters if letter.isprintable()}
+    for font in sorted(fontManager.ttflist, key=lambda font: font.name != "DejaVu Sans"):
+        found = missing.intersection(get_font(font.fname).get_charmap())
+        if found and "LastResort" not in font.fname:  # which has a box for each letter
+            families.append(font.name)
+            missing -= found
+        if not missing:
+            return families
+    _note_missing()
+    return families
+
+
+@cache
+def _note_missing():
+    print(
+        "This machine has no font for some letters of the names, which are boxes in the figures: "
+        "install one that has them, such as Noto Sans, and restart."
+    )
+
+
+def described(figure):
+    """What kind of figure it is and what its parts show, for readers who cannot see it."""
+    kind = "Diagram"
+    if any(axis.images for axis in figure.axes):
+        kind = "Images"
+    parts = [axis.get_title() or axis.get_xlabel() for axis in figure.axes]
+    words = ", ".join(filter(None, dict.fromkeys(parts))).replace("\n", " ")
+    return f"{kind}: {words}"
 
 
 def _with_errors(rows):
@@ -50,13 +106,10 @@ def palette_legend(classes, palette, shares):
     names = [f"{classes[i]} ({i})" for i in order]
     percent = 100 * np.asarray(shares)[order]
 
-    figure, axis = plt.subplots(figsize=(6.2, 2.9))
+    figure, axis = plt.subplots(figsize=(6.2, max(2.9, 0.2 * len(names))))
     axis.barh(names, percent, color=np.asarray(palette)[order] / 255)
     axis.set(xscale="log", xlabel="share of the training pixels (%)")
-    rarest = percent[:5].sum()
-    figure.suptitle(
-        f"{names[-1]} alone: {percent[-1]:.0f} %; the five rarest classes together: {rarest:.1f} %"
-    )
+    figure.suptitle(f"{names[-1]} alone: {percent[-1]:.0f} %")
     return figure
 
 

@@ -6,11 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import distance_transform_edt
+from matplotlib.patches import Patch
 
+from helpers import VOID
 from helpers.figures import WIDEST, styled
 
 RED = (213, 40, 0)
+PALE = (224, 224, 224)  # what counts nowhere
 
 
 def to_image(image):
@@ -34,11 +36,13 @@ def gallery(
     columns=8,
     title=None,
     size=1.35,
+    key=None,
 ):
     """Images in a grid, without ticks, and titles above the first so many of them.
 
     Each image is ``size`` inches wide, or less so that the figure is no wider than a page's text.
     Its title is wrapped to that width. Rows of images of other shapes keep their proportions.
+    ``key`` is drawn below them: what a colour means, {name: (red, green, blue)}.
     """
     images = [to_image(image) for image in images]
     columns = min(columns, len(images))
@@ -66,6 +70,13 @@ def gallery(
         axis.imshow(image, cmap="gray", vmin=0, vmax=255)
     for axis, above in zip(figure.axes, wrapped, strict=False):
         axis.set_title(above, pad=2)
+    if key:
+        width = size * columns
+        longest = max(map(len, key))
+        beside = max(1, int(width / (0.4 + 0.07 * longest)))  # names in a row of the legend
+        figure.set_size_inches(width, sum(heights) + room + 0.25 + 0.15 * len(key) / beside)
+        patches = [Patch(color=np.divide(key[name], 255), label=f" {name}") for name in key]
+        figure.legend(handles=patches, loc="outside lower center", ncols=beside)
     return figure
 
 
@@ -76,8 +87,8 @@ def compare(
     only=None,
     labels=None,
     across=False,
-    title=None,
     size=1.9,
+    **options,
 ):
     """A table of images: one row per example, one titled column per kind (image, truth, …).
 
@@ -85,6 +96,7 @@ def compare(
         columns: {title: N images}. ``only`` names those to show.
         rows: which of the N, each with one of ``labels``. None: all.
         across: one column per example and one labelled row per kind instead.
+        options: ``title`` and ``key``, see ``gallery``.
     """
     kinds = list(only or columns)
     if rows is None:
@@ -97,7 +109,7 @@ def compare(
         titles = ()
         width = len(rows)
         labels = kinds
-    figure = gallery(images, titles, columns=width, title=title, size=size)
+    figure = gallery(images, titles, columns=width, size=size, **options)
     for axis, beside in zip(figure.axes[::width], labels or [], strict=False):
         axis.set_ylabel(beside)
     return figure
@@ -130,15 +142,29 @@ def busiest_spots(where, side, count):
 
 
 def paint(masks, palette):
-    """Masks of class ids (..., H, W) in their data set's colours: (..., H, W, 3) uint8."""
-    colours = np.asarray(palette, dtype=np.uint8)
-    return colours[np.asarray(masks)]
+    """Masks of class ids (..., H, W) in their data set's colours: (..., H, W, 3) uint8.
+
+    VOID is a pale grey.
+    """
+    colours = np.array([*palette, PALE], dtype=np.uint8)
+    return colours[np.minimum(masks, len(palette))]
+
+
+def class_key(masks, classes, palette):
+    """{name: colour} of the classes that occur in ``masks``, which may be several stacked."""
+    names = [*classes, "void"]
+    colours = [*palette, PALE]
+    return {names[i]: colours[i] for i in np.unique(masks).clip(max=len(classes))}
 
 
 def error_map(images, predictions, targets):
-    """Images (..., H, W, 3) in faint grey, pixels of a wrong class in red: uint8, that shape."""
+    """Images (..., H, W, 3) in faint grey, pixels of a wrong class in red: uint8, that shape.
+
+    No answer is wrong where the target is VOID.
+    """
     grey = 128 + np.asarray(images).mean(-1, keepdims=True) / 2
-    wrong = np.asarray(predictions) != np.asarray(targets)
+    truth = np.asarray(targets)
+    wrong = (truth != VOID) & (truth != np.asarray(predictions))
     return np.where(wrong[..., None], RED, grey).astype(np.uint8)
 
 
@@ -165,7 +191,6 @@ def believed(
     ids = probability.argmax(0).numpy()
     mixed = (1 - opacity) * to_image(image) + opacity * paint(ids, palette)
     left.imshow(mixed / 255)
-    _name_classes(left, ids, classes)
     left.plot(column, row, "w+", ms=16, mew=4)
     left.plot(column, row, "k+", ms=16, mew=1.5)
     left.set(xticks=[], yticks=[])
@@ -178,13 +203,3 @@ def believed(
     right.invert_yaxis()
     right.set_xlabel("probability at the cross")
     return figure
-
-
-def _name_classes(axis, ids, classes):
-    """Write each class's name where it is widest, unless that spot has no room for it."""
-    for c in np.unique(ids):
-        depth = distance_transform_edt(np.pad(ids == c, 1))[1:-1, 1:-1]  # to the next class
-        y, x = np.unravel_index(depth.argmax(), depth.shape)
-        if depth.max() > len(ids) / 24:
-            box = {"fc": "white", "alpha": 0.6, "pad": 1}
-            axis.text(x, y, classes[c], ha="center", va="center", bbox=box)

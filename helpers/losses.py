@@ -3,18 +3,26 @@
 import torch
 import torch.nn.functional as F
 
+from helpers.metrics import is_counted
+
 
 def class_cross_entropy(logits, target, *, weight=None, label_smoothing=0.0):
     """Mean cross-entropy of class logits (N, C, ...) against integer targets (N, ...).
 
+    Targets of VOID count nowhere. Where all are VOID, it is 0.
+
     ``weight`` (C,) weighs the classes. The sum is then still divided by the number of targets.
     PyTorch divides by the sum of their weights instead, which differs from batch to batch.
     """
-    target = target.long()
+    counted = is_counted(target, logits.shape[1])
+    target = target.long().masked_fill(~counted, -100)  # which PyTorch leaves out
     if weight is None:
-        return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
-    each = F.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="none")
-    return (weight.to(logits.device)[target] * each).mean()
+        mean = F.cross_entropy(logits, target, label_smoothing=label_smoothing)
+    else:
+        each = F.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="none")
+        each = weight.to(logits.device)[target.clip(0)] * each
+        mean = each.sum() / counted.sum()
+    return torch.where(counted.any(), mean, 0)
 
 
 def balance(counts, power):
@@ -33,22 +41,23 @@ def soft_dice(logits, target):
 
     The overlap is computed over a whole batch, then averaged over the classes in ``target``. Each
     class counts alike, however few its pixels. Milletari et al. (2016, arXiv:1606.04797) square
-    the terms of the denominator, we do not.
+    the terms of the denominator, we do not. Pixels of VOID count nowhere. Where all are, it is 0.
     """
-    target = target.long()
-    probability = torch.softmax(logits, 1)
+    counted = is_counted(target, logits.shape[1])
+    target = target.long().masked_fill(~counted, 0)
+    probability = torch.softmax(logits, 1) * counted[:, None]  # 0 where a pixel is VOID
     hit = probability.gather(1, target[:, None]).flatten()  # (N·H·W,), of the true class
     classes = target.flatten()
     zeros = probability.new_zeros(logits.shape[1])
 
     # Sums of each class, (C,)
     both = zeros.index_add(0, classes, hit)
-    truth = zeros.index_add(0, classes, torch.ones_like(hit))
+    truth = zeros.index_add(0, classes, counted.flatten().to(hit))
     given = probability.sum((0, 2, 3))
 
     overlap = (2 * both + 1) / (given + truth + 1)
     occurs = truth > 0
-    return 1 - (overlap * occurs).sum() / occurs.sum()
+    return occurs.any().float() - (overlap * occurs).sum() / occurs.sum().clip(1)
 
 
 def soft_cross_entropy(logits, classes, shares):

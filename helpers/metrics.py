@@ -4,15 +4,21 @@ import warnings
 
 import numpy as np
 import torch
-from scipy.ndimage import morphological_gradient
+from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.special import stdtrit
 from scipy.stats import sem
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
+from helpers import VOID
 from helpers.colour import rgb_to_grey
 
 Z = 1.96  # 95 % of a normal distribution lie within so many standard deviations of its mean
+
+
+def is_counted(target, num_classes):
+    """Which targets are not VOID: an array or tensor of bool. Of over 255 classes, 255 is one."""
+    return (target != VOID) | (num_classes > VOID)
 
 
 class ConfusionMatrix:
@@ -29,6 +35,8 @@ class ConfusionMatrix:
 
     def update(self, prediction, target):
         """Add class ids of one shape, or logits (N, C, ...) with class ids (N, ...).
+
+        Where the target is VOID, nothing is counted.
 
         Raises ValueError for other shapes.
         """
@@ -48,7 +56,8 @@ class ConfusionMatrix:
         cell = (len(self.state) * row + column).flatten()
         self.state = self.state.to(cell.device)
         # scatter_add_, because bincount has to ask the GPU for its largest value.
-        self.state.view(-1).scatter_add_(0, cell, torch.ones_like(cell))
+        counted = is_counted(target, self.num_classes)
+        self.state.view(-1).scatter_add_(0, cell, counted.flatten().to(cell))
         return self
 
     @property
@@ -60,7 +69,7 @@ class ConfusionMatrix:
         if outside:
             raise ValueError(
                 f"{outside} predictions or targets lie outside 0 … {self.num_classes - 1}: "
-                "is num_classes right, and do all pixels have a label?"
+                f"is num_classes right, and are pixels without a label {VOID}?"
             )
         return matrix
 
@@ -96,26 +105,30 @@ def mean_iou_of(matrix):
 def per_image_confusion(predictions, targets, num_classes, keep=None):
     """One confusion matrix per image: two (N, H, W) arrays of class ids -> (N, C, C) int64.
 
-    ``keep`` (N, H, W) bool says which pixels count. By default all do.
+    ``keep`` (N, H, W) bool says which pixels count. By default all do whose target is not VOID.
     """
-    image = np.arange(len(targets))[:, None, None]  # (N, 1, 1)
-    shape = (len(targets), num_classes, num_classes)
-    cells = np.ravel_multi_index((image, targets, predictions), shape)  # (N, H, W)
+    counted = is_counted(targets, num_classes)
     if keep is not None:
-        cells = cells[keep]
-    return np.bincount(cells.flatten(), minlength=np.prod(shape)).reshape(shape)
+        counted = counted & keep
+    shape = (len(targets), num_classes, num_classes)
+    image = np.arange(len(targets)).repeat(counted.sum((1, 2)))  # of each pixel that counts
+    cells = np.ravel_multi_index((image, targets[counted], predictions[counted]), shape)
+    return np.bincount(cells, minlength=np.prod(shape)).reshape(shape)
 
 
 def border_band(target, share=0.015, distance=None):
-    """Which pixels lie near another class: (N, H, W) class ids -> (N, H, W) bool.
+    """Which pixels lie near another class: (N, H, W) class ids -> (N, H, W) bool. VOID is none.
 
     Near is within ``distance`` pixels. The default is ``share`` of the image's diagonal, at
     least 1 pixel, so that the band means the same at every size (Cheng et al., 2021).
     """
     if distance is None:
         distance = max(1, round(share * np.hypot(*target.shape[1:])))
-    side = 2 * distance + 1
-    return morphological_gradient(target, (1, side, side)) > 0
+    square = (1, 2 * distance + 1, 2 * distance + 1)
+    counted = target != VOID
+    largest = maximum_filter(np.where(counted, target, 0), square)
+    smallest = minimum_filter(target, square)  # which is VOID only where nothing else is near
+    return counted & (largest > smallest)
 
 
 def bootstrap(values, statistic=None, *, groups, resamples=1000):

@@ -9,9 +9,18 @@ import pandas as pd
 from filelock import FileLock
 
 from helpers import REPORTS, plural
-from helpers.figures import STYLE, WIDEST, spoken
+from helpers.engine.files import DataError, acquire, written_beside
+from helpers.figures import STYLE, WIDEST, described, spoken
 from helpers.metrics import bootstrap, mean_iou_of
-from helpers.publishing.tables import COLUMNS, by_network, joined, latex, show
+from helpers.publishing.tables import (
+    CAUTION,
+    COLUMNS,
+    by_network,
+    joined,
+    latex,
+    show,
+    with_training,
+)
 
 FEW = 10  # units: an interval that rests on fewer is too narrow
 REPORTED = {  # the report's own numbers; for colorization it has images only
@@ -21,8 +30,8 @@ REPORTED = {  # the report's own numbers; for colorization it has images only
 }
 
 
-def report_folder(preset, seeds=1, **sources):
-    """``reports/<preset>/``. Other data sets and more seeds have folders of their own.
+def report_folder(preset, seeds=1, seed=0, **sources):
+    """``reports/<preset>/``. Other data sets and other seeds have folders of their own.
 
     >>> report_folder("quick", 3, streets="~/camvid").name
     'quick-streets-camvid-seeds3'
@@ -34,6 +43,8 @@ def report_folder(preset, seeds=1, **sources):
             name += f"-{data_set}-{folder.split('.')[0]}"
     if seeds > 1:
         name += f"-seeds{seeds}"
+    if seed:
+        name += f"-seed{seed}"
     return REPORTS / name
 
 
@@ -47,19 +58,21 @@ class Results:
         chosen: the preset that the networks are trained by.
         seeds: how often each network is trained.
 
-    Raises ValueError where ``folder`` holds scores of this task on other data.
+    Raises ValueError where ``folder`` holds scores of this task on other data, or of another
+    preset.
     """
 
     def __init__(self, folder, task, data, chosen, seeds=1):
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self.task = task
         self.data = data
         self.chosen = chosen
         self.seeds = seeds
         self.comparable = not data.synthetic and chosen.name in ("report", "best")
         self.rows = {}  # (network, score): a dict with COLUMNS
-        self.measured = {}  # (network, score): its values, their statistic, keep and seeds
+        self.measured = {}  # (network, score): its values, their statistic, keep, seeds and how
 
+        check_preset(self.folder, chosen.name)
         for row in saved_rows(self.folder):
             if row["task"] == task and row["data"] != data.label:
                 raise ValueError(
@@ -67,13 +80,14 @@ class Results:
                     "give another folder as OUT, or move that one"
                 )
 
-    def measure(self, network, *, seeds=None, keep=None, **scores):
+    def measure(self, network, *, seeds=None, keep=None, how=None, **scores):
         """Add mean scores and their intervals.
 
         Args:
             network: the name of its rows.
             seeds: how many trainings the values are of. 0 means that no network is trained.
-            keep: (N,) bool, the test images that count. Default: all.
+            keep: (N,) bool, the test images that count. Default: all. Of none, scores are nan.
+            how: the ``Settings`` of the training. Default: the preset's. A text where none was.
             scores: (S, N) each, one value per seed and test image. Of confusion matrices, which are
                 (S, N, C, C), the mean IoU is taken. A pair (values, statistic) names what
                 ``bootstrap`` takes of the values.
@@ -84,6 +98,10 @@ class Results:
             seeds = self.seeds
         if keep is None:
             keep = np.ones_like(self.data.test.groups, bool)
+        if not isinstance(how, str):
+            how = trained_how(how or getattr(self.chosen, self.task))
+        if seeds == 0:
+            how = ""
         for score, values in scores.items():
             statistic = np.asarray  # the mean itself
             if isinstance(values, tuple):
@@ -104,7 +122,7 @@ class Results:
                     "give another name, or begin anew with Results(...)"
                 )
 
-            measured = values, statistic, keep, seeds
+            measured = values, statistic, keep, seeds, how
             self.measured[network, score] = measured
             self._add(network, score, *measured)
 
@@ -116,8 +134,8 @@ class Results:
         name = f"{one} − {other}"
         table = {}
         for score in scores:
-            values, statistic, keep, seeds = self.measured[one, score]
-            others, _, others_keep, others_seeds = self.measured[other, score]
+            values, statistic, keep, seeds, how = self.measured[one, score]
+            others, _, others_keep, others_seeds, others_how = self.measured[other, score]
             if not np.array_equal(keep, others_keep):
                 raise ValueError(
                     f"{one} and {other} were measured on different images ({score}): "
@@ -129,11 +147,14 @@ class Results:
 
             pairs = np.stack(np.broadcast_arrays(values, others), 2)  # (S, N, 2, ...)
             seeds = max(seeds, others_seeds)
-            interval = self._add(name, score, pairs, apart, keep, seeds)
+            both = " − ".join(dict.fromkeys(filter(None, (how, others_how))))
+            interval = self._add(name, score, pairs, apart, keep, seeds, both)
 
             _, low, high = interval
             verdict = "clear of zero"
-            if low <= 0 <= high:
+            if np.isnan(low):
+                verdict = show(low)
+            elif low <= 0 <= high:
                 verdict = "zero is inside: no difference shown"
             table[spoken(score)] = {
                 name: show(*interval),
@@ -165,9 +186,14 @@ class Results:
             units += " (too few for a safe interval)"
         return joined(seeds, units)
 
-    def _add(self, network, score, values, statistic, keep, seeds):
+    def _add(self, network, score, values, statistic, keep, seeds, how):
         """Add the row of one score; returns its value, low and high."""
-        interval = bootstrap(values, statistic, groups=self.data.test.groups[keep])
+        interval = np.full(3, np.nan)
+        groups = self.data.test.groups[keep]
+        if len(groups):
+            interval = bootstrap(values, statistic, groups=groups)
+        if len(set(groups)) == 1 and interval[1] == interval[2]:
+            interval[1:] = np.nan  # nothing to resample
         reported = None
         if self.comparable:
             reported = REPORTED[self.task].get(network, {}).get(score)
@@ -180,6 +206,8 @@ class Results:
             seeds,
             self.evidence(0, keep),
             reported,
+            self.chosen.name,
+            how,
         ]
         self.rows[network, score] = dict(zip(COLUMNS, row, strict=True))
         return interval
@@ -188,7 +216,8 @@ class Results:
         """Save a figure as PDF and as PNG (300 dpi), and return it to be shown.
 
         It is as wide as a report's column at most. Its corner says what it rests on, and both files
-        carry ``caption``, a sentence, as their title. The PDF has the same bytes every time.
+        carry ``caption``, a sentence, as their title, and a description in words. The PDF has the
+        same bytes every time.
 
         Args:
             evidence: what the figure rests on, where that is not what the scores rest on.
@@ -201,6 +230,8 @@ class Results:
             notes.append("synthetic data")
         if evidence or self.measured:
             notes.append(evidence or self.evidence())
+        if self.chosen.name == "smoke":
+            notes.append(CAUTION)
         title = caption
         if notes:
             note = "; ".join(notes)
@@ -208,18 +239,26 @@ class Results:
             # Above the figure: a legend below it moves to the lower edge of what is saved.
             figure.text(0.995, 1.005, note, ha="right", va="bottom", fontsize=7, color="#777777")
 
-        about = {"Title": title, "Subject": self.task, "CreationDate": None}
-        folder = self.folder / "figures"
-        folder.mkdir(parents=True, exist_ok=True)
+        about = {
+            "Title": title,
+            "Subject": self.task,
+            "Keywords": described(figure),
+            "CreationDate": None,
+        }
         with plt.style.context(STYLE):  # its resolution and its fonts
             for suffix in ("png", "pdf"):
-                figure.savefig(folder / f"{name}.{suffix}", metadata=about)
+                with written_beside(self.folder / "figures" / f"{name}.{suffix}") as beside:
+                    figure.savefig(beside, format=suffix, metadata=about)
         return figure
 
     def table(self, *networks):
-        """This task's scores: one row per network, one column per score, with 95 % intervals."""
+        """This task's scores: one row per network, one column per score, with 95 % intervals.
+
+        Where networks were trained in different ways, a column says how.
+        """
         rows = [row for row in self.rows.values() if not networks or row["network"] in networks]
-        table = by_network(pd.DataFrame(rows, columns=COLUMNS)).rename(columns=spoken)
+        frame = pd.DataFrame(rows, columns=COLUMNS)
+        table = with_training(by_network(frame).rename(columns=spoken), frame)
         for row in rows:
             table.loc[row["network"], "evidence"] = joined(row["seeds"], row["units"])
         return table
@@ -246,25 +285,54 @@ class Results:
 
     def save(self):
         """Write all tasks' rows to the three files, each in one step."""
-        # Another notebook may save its own meanwhile. The lock makes the folder, too.
-        with FileLock(self.folder / ".results.lock"):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Another notebook may save its own meanwhile.
+        with acquire(FileLock(self.folder / ".results.lock"), "saves its scores"):
             rows = list(self.rows.values())
             rows += [row for row in saved_rows(self.folder) if row["task"] != self.task]
             rows.sort(key=lambda row: row["task"])
+            table = pd.DataFrame(rows, columns=COLUMNS)
             texts = {
-                "json": json.dumps(rows, indent=1, ensure_ascii=False) + "\n",
-                "csv": pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False),
+                "json": table.to_json(orient="records", indent=1, force_ascii=False),
+                "csv": table.to_csv(index=False),
                 "tex": latex(rows),
             }
             for suffix, text in texts.items():
-                part = self.folder / f"results.{suffix}.part"
-                part.write_text(text, encoding="utf-8")
-                part.replace(self.folder / f"results.{suffix}")
+                with written_beside(self.folder / f"results.{suffix}") as beside:
+                    beside.write_text(text, encoding="utf-8")
+
+
+def trained_how(settings):
+    """What tells trainings of one preset apart: "width 16, 5 epochs, at most 300 images"."""
+    images = "all images"
+    if settings.limit:
+        images = f"at most {settings.limit} images"
+    return f"width {settings.width}, {plural(settings.epochs, 'epoch')}, {images}"
 
 
 def saved_rows(folder):
-    """The rows of ``results.json`` in a folder, dicts with ``COLUMNS``; [] where there is none."""
+    """The rows of ``results.json`` in a folder, dicts with ``COLUMNS``; [] where there is none.
+
+    What an older version did not write is None, and so is nan. Raises DataError where the file is
+    damaged.
+    """
     path = Path(folder, "results.json")
     if not path.exists():
         return []
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [dict.fromkeys(COLUMNS) | row for row in rows]
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} is damaged ({error}): move it away; the next run writes it anew"
+        ) from error
+
+
+def check_preset(folder, name):
+    """Raise ValueError where ``folder`` holds scores of another preset than ``name``."""
+    for row in saved_rows(folder):
+        if row["preset"] not in (None, name):
+            raise ValueError(
+                f"{folder} holds scores of the {row['preset']!r} preset, not of {name!r}: "
+                "give another folder, or move that one"
+            )

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields, replace
 import numpy as np
 import torch
 
-from helpers import losses
+from helpers import VOID, losses
 from helpers.colour import ColourClasses, rgb_to_grey, to_float
 from helpers.metrics import ConfusionMatrix, MeanPSNR
 from helpers.models import FCN, ResNet, UNet
@@ -33,7 +33,6 @@ class Classification:
     known_losses = ("cross_entropy",)
     stride = None  # a map of answers has one for each square of stride × stride pixels
     weight = None  # (C,) of the classes in the loss
-    palette = None  # (C,) lists of red, green and blue, where classes have colours
     models = {
         "resnet18": {"blocks": (2, 2, 2, 2)},
         "plain18": {"blocks": (2, 2, 2, 2), "skip": False},
@@ -135,10 +134,13 @@ class Segmentation(Classification):
 
     def __init__(self, data, settings):
         super().__init__(data, settings)
+        # As the user's masks have them: (C, 3) colours and (C,) ids
+        self.palette = np.array(getattr(data, "palette", None)).tolist()
+        self.ids = list(getattr(data, "ids", None) or range(self.outputs))
         if settings.balance:
             counts = np.zeros(self.outputs)
             for mask in data.train.targets:
-                counts += np.bincount(mask.ravel(), minlength=self.outputs)
+                counts += np.bincount(mask[mask != VOID], minlength=self.outputs)
             self.weight = losses.balance(counts, settings.balance)
 
     def make(self, network=UNet, **options):
@@ -185,7 +187,7 @@ class Colorization(Classification):
         if settings.loss == "colour_classes":
             self.colours = ColourClasses()
             batches = torch.arange(len(data.train)).split(64)
-            self.colours.rebalance(to_float(data.train[rows][0]) for rows in batches)
+            self.colours.rebalance(to_float(data.train[rows.numpy()][0]) for rows in batches)
             self.outputs = len(self.colours.centres)
             self.stride = self.colours.stride
 

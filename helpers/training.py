@@ -62,8 +62,8 @@ def fit(model, task, data, *, folder=None, mirror=None, start=None, log=print):
         Interrupted: by the user.
         MemoryError: the device's memory does not hold a batch.
         OSError: a checkpoint cannot be written. The one before it is intact.
-        ValueError: the model cannot be trained for this task, see ``check_model``; the batch does
-            not suit the processes.
+        ValueError: the model cannot be trained for this task, see ``check_answers``; the
+            batch does not suit the processes.
     """
     settings = task.settings
     engine = accelerator(settings.precision)
@@ -72,6 +72,7 @@ def fit(model, task, data, *, folder=None, mirror=None, start=None, log=print):
     train = data.train.subset(settings.limit)  # the same images for every seed
     compiled = model
     model = getattr(model, "_orig_mod", model)  # what torch.compile was given
+    check_weights(model)
     first = None
     if start is not None:
         first = read_checkpoint(Path(start, "last.pt"))
@@ -83,7 +84,7 @@ def fit(model, task, data, *, folder=None, mirror=None, start=None, log=print):
     checkpoint = Checkpoint(folder, mirror, name, run, about, log)
     history = []
     try:
-        check_model(model, task, train)
+        check_answers(model, task, train)
         # Prepare: the device, the optimizer, and what an earlier call has saved.
         anew = ""
         if engine.is_main_process:
@@ -154,19 +155,23 @@ def fit(model, task, data, *, folder=None, mirror=None, start=None, log=print):
         checkpoint.end()
 
 
-def check_model(model, task, dataset):
-    """Raise ValueError unless a model can be trained for a task, before an epoch is lost.
-
-    It answers two images, in training mode and in evaluation mode, and is left as it was.
-    """
+def check_weights(model):
+    """Raise ValueError unless a model has weights that can be trained."""
     weights = list(model.parameters())
     if any(map(torch.nn.parameter.is_lazy, weights)):
         raise ValueError("your network has lazy layers: let it answer one batch before fit")
     if not any(weight.requires_grad for weight in weights):
         raise ValueError("your network has no weight to train: give it one that requires_grad")
+
+
+def check_answers(model, task, dataset):
+    """Raise ValueError unless a model's answers have the task's shape, before an epoch is lost.
+
+    It answers two images, in training mode and in evaluation mode, and is left as it was.
+    """
     before = deepcopy(model.state_dict())
     inputs, _ = task.sample(dataset, 2)
-    inputs = inputs.to(weights[0])
+    inputs = inputs.to(next(model.parameters()))
     with torch.no_grad():
         for mode in ("training", "evaluation"):
             output = model.train(mode == "training")(inputs)

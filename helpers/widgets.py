@@ -22,7 +22,7 @@ from helpers import headless
 from helpers.colour import to_float
 from helpers.data.decode import BadFile, explain, open_image, to_rgb
 from helpers.figures import GREY, spoken
-from helpers.image_figures import believed, compare, error_map, gallery, paint
+from helpers.image_figures import believed, class_key, compare, error_map, gallery, paint
 from helpers.models.resnet import BasicBlock
 from helpers.skips import skip_means, without_blocks, without_skips
 from helpers.training import predict
@@ -90,6 +90,7 @@ def skip_switches(model, task, data, palette=None):
         off = unticked(boxes)
         inputs, truth, logits = ask(model, task, *data.test[[index]])
         whole = task.predict(logits, inputs)
+        key = None
         with without_skips(model, off, means), torch.no_grad():
             answer = task.predict(model(inputs), inputs)
 
@@ -101,6 +102,7 @@ def skip_switches(model, task, data, palette=None):
                 "change, doubled": 2 * (answer - whole).abs().mean(1),
             }
         else:
+            key = class_key(torch.cat([truth, answer]), task.classes, palette)
             images = data.test.images[[index]]
             columns = {
                 "image": images,
@@ -110,7 +112,7 @@ def skip_switches(model, task, data, palette=None):
             }
         title = f"Image {index}. Skips off: {listed(off)}; {spoken(task.metric)} "
         title += f"{score(task, answer, truth):.3g}, with all {score(task, whole, truth):.3g}"
-        return compare(columns, title=title)
+        return compare(columns, title=title, key=key)
 
     return hands_on(
         draw,
@@ -130,7 +132,8 @@ def pixels(models, task, dataset, palette):
         _, _, logits = ask(models[network], task, images, truth)
         probability = logits.softmax(1)[0]  # (C, H, W)
         answer = task.classes[probability[:, row, column].argmax()]
-        true = task.classes[truth[0, row, column]]
+        names = [*task.classes, "void, which counts nowhere"]
+        true = names[min(truth[0, row, column], len(task.classes))]
         title = f"Image {index}, at the cross: {network} says {answer}, the truth is {true}"
         return believed(
             images[0], probability, task.classes, palette, opacity, row, column, title=title
@@ -199,8 +202,8 @@ def read_photo(upload, side):
             path = Path(folder, "photo")
             path.write_bytes(upload[0]["content"])
         try:
-            with open_image(path) as image:
-                photo = to_rgb(ImageOps.exif_transpose(image))
+            with open_image(path, 2 * side) as image:
+                photo = to_rgb(image)
         except Exception as error:  # whatever a decoder raises: the file is bad
             raise BadFile(f"Your file {explain(path, error)}.") from error
     photo = ImageOps.cover(photo, (2 * side, 2 * side))

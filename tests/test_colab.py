@@ -1,4 +1,4 @@
-"""What Google Colab gets: notebooks that bring the project along, or clone it."""
+"""What Google Colab and Kaggle get: notebooks that bring the project along, or clone it."""
 
 import io
 import json
@@ -17,6 +17,7 @@ from helpers.publishing import colab
 from helpers.publishing.notebooks import NOTEBOOKS
 from notebooks import store
 from notebooks.store import code_digest
+from tests.data.making import make_birds, snapshot
 
 RUN_CELLS = """
 import json, sys
@@ -32,10 +33,11 @@ sys.path = [place for place in sys.path if place not in ("", {str(ROOT)!r})]
 """
 
 
-def run_as_in_colab(folder, *cells):
+def run_as_in_colab(folder, *cells, **environment):
     """What cells print in a fresh kernel in ``folder``, where nothing is installed."""
     folder.mkdir(exist_ok=True)
-    environment = {**os.environ, "IPYTHONDIR": str(folder / ".ipython"), "PYTHONPATH": ""}
+    environment |= {"IPYTHONDIR": str(folder / ".ipython"), "PYTHONPATH": ""}
+    environment = os.environ | environment
     how = {"cwd": folder, "env": environment, "input": json.dumps([HIDE, *cells]), "text": True}
     done = subprocess.run([sys.executable, "-c", RUN_CELLS], capture_output=True, **how)
     assert done.returncode == 0, done.stderr
@@ -55,6 +57,14 @@ def test_a_packed_notebook_is_whole_small_always_the_same_and_draws_synthetic_da
         pairs = zip(packed.cells, nbformat.read(source, 4).cells, strict=True)
         assert [new for new, old in pairs if new != old] == [first_code(path)]
         assert len(first_code(path).source) < 300_000
+    packed.cells[-1].source += " MY ANSWERS"
+    nbformat.write(packed, once[2])
+    before = once[2].read_bytes()
+    assert [path.name for path in colab.write_for_colab(tmp_path / "once")] == [
+        *[path.name for path in once[:2]],
+        "3_colorization.new1.ipynb",
+    ]
+    assert once[2].read_bytes() == before
     names = set(zipfile.ZipFile(io.BytesIO(colab.package())).namelist())
     wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "helpers").rglob("*.*")}
     assert names >= {name for name in wanted if not name.endswith((".pyc", ".md"))}
@@ -64,6 +74,40 @@ def test_a_packed_notebook_is_whole_small_always_the_same_and_draws_synthetic_da
     )
     run_as_in_colab(tmp_path / "content", first_code(once[0]).source, draw)
     assert list((tmp_path / "content" / "train").glob("*/*.jpg"))
+
+
+def test_a_packed_notebook_works_in_kaggle_with_its_data_sets_and_without_network(tmp_path):
+    """Twice, as after a restart: what is written goes below the working folder alone."""
+    inputs = make_birds(tmp_path / "input" / "100-bird-species" / "birds").parents[1]
+    before = snapshot(inputs)
+    for path in [inputs, *inputs.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    cells = f"""
+import sys
+sys.modules["papermill"] = None
+import numpy as np
+from helpers import DATA, REPORTS, ROOT
+from helpers.data import prepare
+from helpers.presets import preset
+from helpers.publishing.report import write_report
+from helpers.results import Results, report_folder
+assert [str(ROOT)] * 2 == [str(DATA.parent), str(REPORTS.parent)] == ["{tmp_path / "working"}"] * 2
+data = prepare("birds", size=32)
+results = Results(report_folder("smoke"), "classification", data, preset("smoke"))
+results.measure("chance", seeds=0, accuracy=np.full((1, len(data.test)), 0.5))
+results.save()
+print(len(data.train), write_report(results.folder, "smoke"))"""
+    (path, *_) = colab.write_for_colab(tmp_path / "upload")
+    kaggle = {"COURSEWORK_INPUTS": str(inputs), "MPLBACKEND": "agg"}
+    kaggle |= {"COURSEWORK_DATA": "", "COURSEWORK_REPORTS": ""}
+    kaggle |= dict.fromkeys(["http_proxy", "https_proxy"], "http://127.0.0.1:9")
+    for _ in range(2):
+        told = run_as_in_colab(tmp_path / "working", first_code(path).source, cells, **kaggle)
+        page = tmp_path / "working" / "reports" / "smoke" / "index.html"
+        assert told[-1] == f"12 {page}" and (page.parent / "references.bib").exists()
+    for path in [inputs, *inputs.rglob("*")]:
+        path.chmod(path.stat().st_mode | 0o200)
+    assert snapshot(inputs) == before
 
 
 def test_the_packed_cell_works_again_after_a_restart_and_a_newer_one_wins(tmp_path, monkeypatch):

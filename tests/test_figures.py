@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 
 from helpers import figures, image_figures
 from helpers.architecture import architecture, shapes
@@ -51,6 +51,33 @@ def test_a_figure_fits_a_column_where_no_letter_is_smaller_than_7_pt(name):
     assert figure.get_tightbbox().width <= figures.WIDEST + 0.1
     texts = figure.findobj(lambda part: hasattr(part, "get_fontsize"))
     assert min(text.get_fontsize() for text in texts if text.get_text()) >= 7
+
+
+def test_names_are_shown_as_they_are_in_fonts_that_have_their_letters():
+    odd = r"$x_1$ & \$ $"
+    drawn = [
+        figures.confused_pairs([[3, 1], [2, 4]], [odd, "B"]),
+        figures.class_iou({odd: np.array([ONE, ONE])}, [odd, "$$"], odd),
+        figures.palette_legend([odd, "B"], np.eye(3)[:2], [0.9, 0.1]),
+        image_figures.gallery(MIXED, [odd], title=odd),
+        image_figures.believed(X[0], X[0, :2], [odd, "B"], np.eye(3)[:2], 0.5, 3, 31, odd),
+    ]
+    for figure in drawn:
+        figure.draw_without_rendering()
+        texts = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+        texts = [text for text in texts if "mathdefault" not in text.get_text()]
+        assert texts and not any(text.get_parse_math() for text in texts)
+    everywhere = figures.fonts_with(frozenset("a\u20dd"))  # which DejaVu Sans lacks
+    assert everywhere == ["DejaVu Sans", "STIXGeneral"]
+
+
+def test_one_note_says_that_letters_have_no_font(monkeypatch, capsys):
+    fonts = [font for font in figures.fontManager.ttflist if font.name == "DejaVu Sans"]
+    monkeypatch.setattr(figures.fontManager, "ttflist", fonts)
+    figures._note_missing.cache_clear()
+    for name in ("北", "京"):
+        figures.gradient_flow({name: [0.1, 0.01]})
+    assert capsys.readouterr().out.count("no font for some letters") == 1
 
 
 def test_gains_have_signs_and_a_line_at_zero_and_scores_have_neither():

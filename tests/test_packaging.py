@@ -3,8 +3,11 @@
 import ast
 import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
+import venv
 from importlib.metadata import version
 from itertools import chain
 
@@ -60,11 +63,33 @@ def test_conda_gives_python_alone_and_the_rest_comes_from_the_other_two_files():
     items = re.findall(r"^ +- (.+?)$", text, re.MULTILINE)
     python = f"python{PROJECT['requires-python']}"
     assert items == ["conda-forge", python, "pip", "pip:", "-c constraints.txt", "-e .[lab,test]"]
-    assert "-c constraints.txt" in (ROOT / "Makefile").read_text()
 
 
+def test_a_torch_that_is_there_already_is_not_replaced(tmp_path):
+    """A stand-in for PyTorch's CPU build: two packages that hold nothing but their versions."""
+    for name in ("Makefile", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    venv.create(tmp_path / ".venv", with_pip=True)
+    bin = tmp_path / ".venv/bin"
+    subprocess.run(["make", "--quiet", ".venv/constraints.txt"], cwd=tmp_path, check=True)
+    assert (tmp_path / ".venv/constraints.txt").read_text().splitlines() == LINES
+    (site,) = (tmp_path / ".venv/lib").glob("*/site-packages")
+    for name, there in {"torch": "2.10.0+cpu", "torchvision": "0.25.0+cpu"}.items():
+        folder = site / f"{name}-{there}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {there}\n")
+    subprocess.run(["make", "--quiet", ".venv/constraints.txt"], cwd=tmp_path, check=True)
+    wanted = [str(requirement) for requirement in PLAIN if requirement.name.startswith("torch")]
+    pip = [bin / "python", "-m", "pip", "install", "--no-index", "-c", ".venv/constraints.txt"]
+    done = subprocess.run([*pip, *wanted], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("already satisfied") == len(wanted) == 2
+
+
+@pytest.mark.maintain
 def test_every_imported_package_is_a_requirement():
     modules = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}
+    modules["jupyter_client"] = "ipykernel"
     modules |= {"IPython": "ipykernel", "nbformat": "nbconvert", "jinja2": "nbconvert"}
     known = {canonicalize_name(requirement.name) for requirement in PLAIN}
     for path in [*(ROOT / "helpers").rglob("*.py"), *(ROOT / "data" / "drawn").glob("*.py")]:
@@ -79,6 +104,7 @@ def test_every_imported_package_is_a_requirement():
             assert package in known, f"{path.name} imports {name}"
 
 
+@pytest.mark.maintain
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_stored_outputs_belong_to_the_code_cells_they_stand_under(path):
     notebook = nbformat.read(path, 4)
@@ -86,6 +112,7 @@ def test_stored_outputs_belong_to_the_code_cells_they_stand_under(path):
     assert notebook.metadata.get("outputs_of") == code_digest(notebook), f"{path.name}: {told}"
 
 
+@pytest.mark.maintain
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_stored_notebooks_are_small_complete_and_clean(path):
     notebook = nbformat.read(path, 4)

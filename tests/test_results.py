@@ -1,6 +1,9 @@
 """Scores, their intervals and files, and figures as they are saved."""
 
+import errno
+import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -9,10 +12,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import figures
+from helpers import figures, results
+from helpers.engine.files import DataError
 from helpers.figures import STYLE, WIDEST
 from helpers.metrics import bootstrap, iou_of, mean_iou_of
 from helpers.presets import preset
+from helpers.publishing.commands import main
 from helpers.results import Results, report_folder, saved_rows, show
 
 TEST = SimpleNamespace(groups=np.array([7, 7, 8, 9]), unit="scenes")
@@ -41,6 +46,40 @@ def test_results_are_the_same_in_csv_json_and_latex(tmp_path):
     assert rf"residual & {value} {{\scriptsize {interval}}}" in latex and latex.count(r"\\") == 3
     names = {path.name for path in folder.glob("[!.]*")}
     assert names == {"results.csv", "results.json", "results.tex"}
+
+
+def test_what_is_damaged_or_of_another_preset_is_named_and_kept(tmp_path):
+    path = tmp_path / "results.json"
+    for damaged in ("", "{", "null", "[1]", '["a"]', '"text"', "\xff"):
+        path.write_bytes(damaged.encode("latin-1"))
+        with pytest.raises(DataError, match=r"results.json is damaged \(.*: move it away"):
+            filled(tmp_path)
+        assert path.read_bytes() == damaged.encode("latin-1")
+    path.unlink()
+    filled(tmp_path, "segmentation", chosen="quick").save()
+    before = path.read_bytes()
+    for preset_, task in (("smoke", "segmentation"), ("smoke", "classification")):
+        with pytest.raises(ValueError, match="scores of the 'quick' preset, not of 'smoke'"):
+            filled(tmp_path, task, chosen=preset_)
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "--preset", "smoke", "--out", str(tmp_path)])
+    assert stop.value.code == 2 and path.read_bytes() == before
+
+    older = json.loads(before)
+    for row in older:
+        del row["preset"], row["trained how"]
+    path.write_text(json.dumps(older), encoding="utf-8")
+    filled(tmp_path, chosen="smoke").save()  # an older version's file: nobody can know
+    assert [row["preset"] for row in saved_rows(tmp_path)] == ["smoke", "smoke", None, None]
+
+
+def test_scores_are_saved_on_a_drive_without_locks(tmp_path, monkeypatch):
+    def refuse(self):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(results.FileLock, "_acquire", refuse)
+    filled(tmp_path / "new").save()
+    assert len(saved_rows(tmp_path / "new")) == 2
 
 
 def test_a_task_saved_again_replaces_its_own_rows_only(tmp_path):
@@ -120,6 +159,39 @@ def test_a_known_name_takes_the_same_values_again_and_no_others(tmp_path):
     assert results["residual", "accuracy"][0] == 0.75
 
 
+def test_where_there_are_too_few_images_a_table_says_so_instead_of_a_number(tmp_path):
+    results = Results(tmp_path, "classification", REAL, preset("quick"))
+    none = np.zeros(4, bool)
+    for name in ("one", "other"):
+        results.measure(name, keep=none, loss=np.ones((1, 4)))
+        results.measure(f"{name} image", keep=FIRST, loss=np.ones((1, 4)))
+    table = results.difference("one", "other", "loss")
+    assert table.loc["loss", ["one − other", "interval"]].tolist() == ["too few to say"] * 2
+    table = results.difference("one image", "other image", "loss")  # two of one unit
+    assert table.loc["loss", ["one image − other image", "interval"]].tolist() == [
+        "0.000",
+        "too few to say",
+    ]
+    assert results.table().loss.tolist()[:2] == ["too few to say", "1.000"]
+    results.save()
+    json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_table_of_networks_trained_in_different_ways_says_how(tmp_path):
+    results = filled(tmp_path, chosen="quick")
+    assert "trained how" not in results.table()
+    settings = replace(preset("quick").classification, width=4, limit=9, epochs=1)
+    results.measure("half", how=settings, accuracy=np.ones((1, 4)))
+    results.measure("chance", seeds=0, accuracy=np.ones((1, 4)))
+    results.measure("none", how="untrained", accuracy=np.ones((1, 4)))
+    results.difference("residual", "half", "accuracy")
+    whole = "width 32, 10 epochs, all images"
+    half = "width 4, 1 epoch, at most 9 images"
+    expected = [whole, whole, half, "", "untrained", f"{whole} − {half}"]
+    assert results.table()["trained how"].tolist() == expected
+    assert "trained how" not in results.table("residual", "plain", "chance")
+
+
 def test_differences_are_taken_image_by_image_with_the_scores_own_statistic(tmp_path):
     results = filled(tmp_path)
     table = results.difference("residual", "plain", "accuracy")
@@ -160,6 +232,7 @@ def chart():
     with plt.style.context(STYLE):
         figure, axis = plt.subplots(figsize=(5, 2))
         axis.plot([0, 1])
+        axis.set_xlabel("<b>epoch</b>")
         plt.close(figure)
     return figure
 
@@ -182,6 +255,8 @@ def test_a_figure_carries_its_caption_and_what_it_rests_on_and_its_pdf_never_cha
     for _ in range(2):
         assert saved(SYNTHETIC) == (["synthetic data"], title, "classification")
         pdfs.append((tmp_path / "figures" / "f.pdf").read_bytes())
+    with Image.open(tmp_path / "figures" / "f.png") as image:
+        assert image.info["Keywords"].startswith("Diagram: <b>epoch</b>")
     assert pdfs[0] == pdfs[1] and b"(Skips help \\(synthetic data\\))" in pdfs[0]
     assert b"/FontFile2" in pdfs[0] and b"/Type3" not in pdfs[0]
 

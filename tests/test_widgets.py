@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helpers import image_figures, widgets
+from helpers import VOID, image_figures, widgets
 from helpers.metrics import psnr
 from helpers.presets import preset
 from helpers.skips import skip_means, without_blocks, without_skips
@@ -128,6 +128,10 @@ def test_bars_are_the_networks_probabilities_of_the_pixel_at_the_cross(shown):
     said = [data.classes[c] for c in (expected.argmax(), data.test.targets[5, 9, 20])]
     title = f"Image 5, at the cross: without says {said[0]}, the truth is {said[1]}"
     assert shown[-1].get_suptitle() == title
+    data.test.targets[5, 9, 20] = VOID
+    set_values(box, row=8)
+    set_values(box, row=9)
+    assert shown[-1].get_suptitle().endswith("the truth is void, which counts nowhere")
     set_values(box, opacity=1.0)
     painted = image_figures.paint(logits.argmax(1)[0], PALETTE)
     assert np.abs(panel(shown[-1], 0) - painted).max() <= 1

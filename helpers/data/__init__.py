@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 import helpers
 
 from . import birds, landscapes, streets
@@ -29,6 +31,8 @@ class DataSet:
     inventory: Inventory
     label: str  # where the images come from, for captions
     synthetic: bool
+    palette: np.ndarray = None  # streets: uint8 (C, 3)
+    ids: list = None  # streets: the id of each class in the masks on disk
 
 
 def prepare(name, source=None, size=(96, 96), classes=None, skip_bad=False, root=ROOT):
@@ -73,7 +77,14 @@ def prepare(name, source=None, size=(96, 96), classes=None, skip_bad=False, root
     if synthetic:
         label = f"synthetic {name}"
     return DataSet(
-        name, listing.classes, **sets, inventory=inventory, label=label, synthetic=synthetic
+        name,
+        listing.classes,
+        **sets,
+        inventory=inventory,
+        label=label,
+        synthetic=synthetic,
+        palette=listing.table and listing.table.palette,
+        ids=listing.table and listing.table.own_ids,
     )
 
 

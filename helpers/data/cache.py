@@ -22,7 +22,7 @@ from .decode import decode
 from .inventory import Inventory, take_stock
 from .listing import SPLITS
 
-VERSION = 5  # raise it when the same files would give other arrays
+VERSION = 6  # raise it when the same files would give other arrays
 CHECKED = 2**26  # bytes whose checksums are compared on opening, spread over the whole cache
 
 
@@ -35,10 +35,15 @@ def open_or_build(listing, size, folder, skip_bad):
     source = os.fsencode(f"{listing.root.resolve()}{listing.variant}")
     stem = f"{listing.name}-{size[0]}x{size[1]}-{zlib.crc32(source):08x}"
     place = folder / f"{stem}-{listing.key}-v{VERSION}"
+    opened = open_cache(listing, size, place)  # who only reads needs no lock
+    if opened:
+        return opened
     with locked(folder / stem):
-        opened = open_cache(listing, size, place)
+        opened = open_cache(listing, size, place)  # another process may just have built it
         if opened is None:
-            shutil.rmtree(place, ignore_errors=True)  # it is damaged
+            if place.exists():
+                print(f"The cache {place.name} is damaged: decoding again.")
+            shutil.rmtree(place, ignore_errors=True)
             build(listing, size, place, skip_bad)
             opened = open_cache(listing, size, place)
             for stale in folder.glob(f"{stem}-*"):  # of an earlier state of this source
@@ -103,16 +108,13 @@ def map_arrays(folder, shapes):
 
 def open_cache(listing, size, place):
     """Open a cache. None where there is none, or a damaged one."""
-    if not place.exists():
-        return None
     try:
         content = json.loads((place / "content.json").read_text())
         inventory = Inventory(**content["inventory"])
         table = content["table"]
         arrays = map_arrays(place, listing.shapes(size))
         compare(table, arrays)
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        print(f"The cache {place.name} is damaged ({error}): decoding again.")
+    except (OSError, ValueError, LookupError, TypeError):
         return None
 
     targets = None

@@ -1,5 +1,6 @@
 """One file -> one small uint8 array, read to the last byte."""
 
+import io
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -7,43 +8,125 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .listing import Item, LeftOut, describe
+from .listing import DataError, Item, LeftOut, describe, starts_as_image
 from .similar import phash
 
-MAX_PIXELS = 90_000_000  # a larger image takes more memory than a photo ever needs
+MAX_PIXELS = 90_000_000  # to be decoded: more take more memory than a photo ever needs
+# Pillow refuses twice as many. A phone makes 200 million, which ``draft`` halves and halves again.
+Image.MAX_IMAGE_PIXELS = 210_000_000
 MIN_SIDE = 16
-ORIENTATION = 0x0112  # the EXIF tag; from 2 to 8 an image is mirrored or turned, from 5 sideways
+ORIENTATION = 0x0112  # the EXIF tag, and how each of its values is turned upright
+TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # by the numbers in Image.Transpose
+PNG = b"\x89PNG\r\n\x1a\n"
+PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # chunks of a PNG; others only tell of it
 
 
 class BadFile(ValueError):
     """A file that cannot be used; the message continues a sentence that begins with its name."""
 
 
-def open_image(path):
-    """Open an image, but read no pixels. Raise BadFile for a size that no photo has."""
-    image = Image.open(path)
-    width, height = image.size
-    found = f"{width}×{height} pixels"
-    if width * height > MAX_PIXELS:
-        raise BadFile(f"has {found}, more than any photo (a decompression bomb?): remove it")
-    if min(width, height) < MIN_SIDE:
+def open_image(path, least=None):
+    """Read an image to its last pixel, upright. Its metadata may be damaged, its pixels not.
+
+    Its ``info`` says "turned" where EXIF asked for it.
+
+    Args:
+        least: libjpeg may shrink a JPEG while it decodes, to sides of at least so many pixels.
+
+    Raises:
+        BadFile: a size that no photo has, or damage that Pillow overlooks.
+    """
+    with open(path, "rb") as file:
+        bare = bare_png(file)
+        file.seek(0)
+        try:
+            return load(file, least)
+        except Exception:  # perhaps the metadata's
+            if bare is None:
+                raise
+        return load(io.BytesIO(bare), least)
+
+
+def bare_png(file):
+    """The bytes of a PNG without its metadata; None for another format.
+
+    Raises BadFile for a wrong checksum. Pillow doesn't compare those of pixels.
+    """
+    if file.read(len(PNG)) != PNG:
+        return None
+    bare = bytearray(PNG)
+    while head := file.read(8):
+        kind = head[4:]
+        rest = file.read(int.from_bytes(head[:4]) + 4)
+        if kind in PIXELS:
+            bare += head + rest
+            if zlib.crc32(kind + rest[:-4]) != int.from_bytes(rest[-4:]):
+                raise BadFile("is damaged or cut off (checksum): copy or download it again")
+    return bare
+
+
+def load(file, least):
+    """As ``open_image``, but takes an open file."""
+    image = Image.open(file)
+    found = f"{image.width}×{image.height} pixels"
+    if min(image.size) < MIN_SIDE:
         raise BadFile(f"has only {found}, too few (at least {MIN_SIDE} a side): replace it")
-    return image
+    if least:
+        image.draft(None, (least, least))
+    if image.width * image.height > MAX_PIXELS:
+        raise BadFile(
+            f"has {found}, more than any photo (a decompression bomb?): remove it or shrink it"
+        )
+
+    upper_bytes = ";16" in str(image.tile)  # are what Pillow keeps of colours of 16 bits
+    image.load()
+    if upper_bytes and not is_deep(image):
+        check_range(image.convert("RGB"), 255)
+    orientation = orientation_of(image)
+    if orientation not in TURNS:
+        return image
+    upright = image.transpose(TURNS[orientation])
+    upright.format = image.format
+    upright.info["turned"] = True
+    return upright
+
+
+def orientation_of(image):
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # whatever a parser raises, the pixels are whole
+        return None
+
+
+def is_deep(image):
+    """Whether an image is grey of more than 8 bits, or of fractions."""
+    return image.mode[0] in "IF"
+
+
+def check_range(image, white):
+    """Raise BadFile where ``white`` can't be white. What is can't be told from one file."""
+    values = np.asarray(image)
+    if not (values.min() >= 0 and white / 4 <= values.max() <= 1.001 * white):  # nor nan
+        raise BadFile(
+            f"has values outside of 0 to {white}, or none above a quarter of that (12 bits?): "
+            "scale all files alike, and save them as 8-bit PNG"
+        )
 
 
 def to_rgb(image):
-    """Any mode -> RGB. More than 8 bits are scaled down, and transparency is laid on white."""
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        if values.max() > 255:
-            values = values / 257
-        return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
+    """Any mode -> RGB. More than 8 bits are scaled down, and transparency is laid on white.
+
+    Of whole numbers 65535 is white, of fractions 1. Raises BadFile where that can't be.
+    """
+    if is_deep(image):
+        white = 1 if image.mode == "F" else 65535
+        check_range(image, white)
+        values = np.asarray(image, np.float32) * (255 / white)
+        return Image.fromarray(values.round().astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        image = Image.alpha_composite(white, image)
     return image.convert("RGB")
 
 
@@ -51,33 +134,29 @@ def read_image(path, size, crop):
     """Read an image upright, in RGB, at ``size`` (height, width).
 
     Returns:
-        The image, its full size (width, height), and a list of what had to be converted.
+        The image, its full size (width, height) unless it is cropped, and a list of what had to be
+        converted.
     """
     height, width = size
     notes = []
-    with open_image(path) as image:
-        full = image.size
+    # A mask must have the full size of its image.
+    with open_image(path, max(size) if crop else None) as image:
         suffix = Path(path).suffix.lower()
         if image.format not in (Image.registered_extensions().get(suffix), "MPO"):
-            notes.append(f"{image.format} named {suffix}")
-
-        image.draft(None, (max(size), max(size)))  # libjpeg halves while it decodes: faster
-        image.load()
-        orientation = image.getexif().get(ORIENTATION)
-        if orientation in range(2, 9):
+            notes.append(f"{image.format} named {suffix or 'without suffix'}")
+        if "turned" in image.info:
             notes.append("turned upright (EXIF)")
-            image = ImageOps.exif_transpose(image)
-            if orientation >= 5:
-                full = full[::-1]
+            if not crop:
+                raise BadFile("is turned by EXIF, which no mask is: save both upright")
         if image.mode != "RGB":
             notes.append(f"{image.mode} to RGB")
         rgb = to_rgb(image)
 
     if not crop:
-        return rgb.resize((width, height), Image.Resampling.BILINEAR), full, notes
+        return rgb.resize((width, height), Image.Resampling.BILINEAR), rgb.size, notes
     if rgb.width * height != rgb.height * width:
         notes.append("cropped to the centre")
-    return ImageOps.fit(rgb, (width, height), Image.Resampling.BILINEAR), full, notes
+    return ImageOps.fit(rgb, (width, height), Image.Resampling.BILINEAR), rgb.size, notes
 
 
 def is_grey(image):
@@ -88,18 +167,21 @@ def is_grey(image):
 
 
 def explain(path, error):
-    """Why a file could not be decoded, and what to do."""
+    """Why a file could not be decoded, and what to do. DataError: the system cannot read it."""
     if isinstance(error, BadFile):
         return str(error)
     if isinstance(error, UnidentifiedImageError):
         with open(path, "rb") as file:
             if file.read(256).lstrip().startswith(b"<"):
                 return "is a web page saved as an image: download the image itself"
+        if starts_as_image(path):
+            return "is damaged, or of a kind that is not read: save it as 8-bit PNG or JPEG"
         return "is not an image: replace or remove it"
     if isinstance(error, Image.DecompressionBombError):
         return "has far more pixels than any photo (a decompression bomb?): remove it"
     if isinstance(error, OSError) and error.errno:
-        return describe(error)
+        # No cache may remember it: this can change while the file stays as it is.
+        raise DataError(f"{path} {describe(error)}.") from error
     return f"is damaged or cut off ({error}): copy or download it again"
 
 
@@ -118,6 +200,9 @@ def decode(listing, size, item):
     Returns:
         Its arrays, uint8 (H, W, 3) and of streets (H, W), and its Record. Of a file that cannot be
         used an empty list, and its LeftOut.
+
+    Raises:
+        DataError: the system cannot read a file.
     """
     file = item.image
     try:

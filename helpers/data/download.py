@@ -1,14 +1,16 @@
 """Get the real data sets: a copy at hand, an archive, or a download from the first source."""
 
+import lzma
 import os
 import tarfile
 import zipfile
 import zlib
 from pathlib import Path, PureWindowsPath
 
+import helpers
 from helpers.engine.files import check_space, locked, made_beside
 
-from .listing import DataError, locate
+from .listing import DataError, folders, locate
 
 SOURCES = {
     "birds": [
@@ -20,11 +22,26 @@ SOURCES = {
     ],
     "landscapes": ["https://www.kaggle.com/datasets/arnaud58/landscape-pictures/versions/2"],
 }
+# What each set has that may lie anywhere below INPUTS. Any folder of photos looks like landscapes.
+SIGNS = {"birds": "[Tt]rain*/*/", "streets": "*/"}
 SPACE = {"birds": 5e9, "streets": 12e9, "landscapes": 2e9}  # bytes for the archive and its files
+
+READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+REPACK = "unpack it with another program, and give the folder"
+STRANGE = (b"Rar!", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd")
+BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    OSError,
+)
 
 
 def fetch(name, root, looks_right):
-    """A copy below ``root/name``, however deep its archive nested it, or else a download.
+    """A copy below ``root/name``, however deep, or one below INPUTS, or else a download.
 
     Raises:
         DataError: no source works. It names each, what it said, and how to download by hand.
@@ -32,6 +49,9 @@ def fetch(name, root, looks_right):
     place = root / name
     pages = SOURCES[name]
     said = []
+    folder = locate(place, looks_right) or find_input(name, looks_right)
+    if folder:  # who only reads needs no lock
+        return folder
     with locked(root / f"{name}.download"):  # another process may be fetching it
         folder = locate(place, looks_right)
         if folder:
@@ -53,6 +73,26 @@ def fetch(name, root, looks_right):
         f"By hand: open {' or '.join(pages)} in a browser, download the archive, then\n"
         f"  python -m helpers prepare {name} --from ARCHIVE\n(or unpack it into {place})."
     )
+
+
+def find_input(name, looks_right):
+    """The set below ``helpers.INPUTS``, where Kaggle mounts data sets to be read, or None."""
+    slugs = {page.partition("/versions")[0].rpartition("/")[2] for page in SOURCES[name]}
+
+    def is_input(folder):
+        known = folder.name in slugs
+        if name == "landscapes":
+            known |= folder.name.lower().startswith("landscape")
+        elif not known:
+            known = any(folder.glob(SIGNS[name]))
+        return known and locate(folder, looks_right) is not None
+
+    inputs = folders(helpers.INPUTS, depth=4)
+    folder = next((folder for folder in inputs if is_input(folder)), None)
+    if folder:
+        folder = locate(folder, looks_right)
+        print(f"Using {folder} for {name}, which is only read.")
+    return folder
 
 
 def download_kaggle(handle, place):
@@ -84,13 +124,14 @@ def download_hub(handle, place):
 
 
 def unpack(archive, root, looks_right):
-    """The set inside a .zip or .tar.gz, unpacked once below ``root/unpacked``."""
+    """The set inside a .zip, .tar or packed .tar, unpacked once below ``root/unpacked``."""
     status = archive.stat()
     place = root / f"unpacked/{archive.name}-{status.st_size:x}-{status.st_mtime_ns:x}"
-    with locked(place):
-        if not place.exists():
-            with made_beside(place) as part:
-                extract(archive, part)
+    if not place.exists():  # who only reads needs no lock
+        with locked(place):
+            if not place.exists():
+                with made_beside(place) as part:
+                    extract(archive, part)
     folder = locate(place, looks_right)
     if folder is None:
         raise DataError(
@@ -107,27 +148,52 @@ def extract(archive, target):
         with open_archive(archive) as file:
             file.extraction_filter = tarfile.data_filter  # of a .tar.gz
             space = 0
-            for name, is_plain, size in members(file):
+            spelled = {}  # Windows and macOS take names that differ in letter case for one
+            found = members(file)
+            for name, is_plain, size, trouble in found.values():
                 path = PureWindowsPath(name)  # splits at / and \, and knows drives
                 if not is_plain or path.anchor or ".." in path.parts:
                     raise DataError(
                         f"{archive}: {name} is a link, a device or leads outside, which no data "
                         "set needs; nothing was unpacked: get it from a source you trust."
                     )
+                for part in [path, *path.parents]:
+                    twin = spelled.setdefault(part, part)  # equal in any case
+                    if str(twin) != str(part):
+                        trouble = f"holds {twin} and {part}, which differ only in letter case"
+                if trouble:
+                    raise DataError(f"{archive} {trouble}: {REPACK}.")
                 space += size
             check_space(target.parent, space)
-            file.extractall(target)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{archive} is no whole .zip or .tar.gz file: download it again."
-        ) from error
+            file.extractall(target, found)
+    except BROKEN as error:
+        if getattr(error, "errno", None):  # the disk's error, not the archive's
+            raise
+        with open(archive, "rb") as file:
+            start = file.read(6)
+        told = f"is no whole .zip or .tar file ({error}): download it again"
+        if start.startswith(STRANGE):
+            told = f"is a .rar, .7z or .zst file, which is not read: {REPACK}"
+        raise DataError(f"{archive} {told}.") from error
 
 
 def members(file):
-    """[(name, whether it is a plain file or folder, bytes)] of an open archive.
+    """{member: (name, whether it is a plain file or folder, bytes, what keeps it from us)}.
 
     A link in a .zip counts as a file, because ``zipfile`` unpacks it as one.
     """
     if isinstance(file, tarfile.TarFile):
-        return [(member.name, member.isreg() or member.isdir(), member.size) for member in file]
-    return [(member.filename, True, member.file_size) for member in file.infolist()]
+        return {
+            member: (member.name, member.isreg() or member.isdir(), member.size, None)
+            for member in file
+        }
+    found = {}
+    for member in file.infolist():
+        trouble = None
+        if member.flag_bits & 1:
+            trouble = "is encrypted"
+        elif member.compress_type not in READ:
+            trouble = "is packed in a way that is not read (Deflate64?)"
+        member.filename = member.filename.replace("\\", "/")  # of Windows
+        found[member] = (member.filename, True, member.file_size, trouble)
+    return found

@@ -10,14 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from helpers.engine.files import DataError
 
 SPLITS = ("train", "valid", "test")
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-STILLS = ".heic .heif .avif .svg .psd .dng .cr2 .cr3 .nef .arw .orf .raf"
-VIDEOS = ".mp4 .mov .m4v .avi .mkv .webm"
-UNREAD = dict.fromkeys(STILLS.split(), "save it")  # not read, but counted
-UNREAD |= dict.fromkeys(VIDEOS.split(), "export its frames")
+REMEDIES = {
+    "save it as JPEG or PNG": ".heic .heif .jxl .svg .psd .xcf .dng .cr2 .cr3 .nef .arw .orf .raf"
+    " .rw2 .exr .hdr .dcm .nii .pcd .pdf .eps .ps .wmf .emf .bufr .grib",
+    "export its frames as JPEG or PNG": ".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .wmv .3gp",
+    "export its images as PNG": ".npy .npz .mat .h5 .hdf .hdf5 .parquet .tfrecord .pkl",
+    "unpack it": ".zip .tar .gz .tgz .bz2 .xz .rar .7z",
+}
+# Not read, but counted: suffix -> what to do.
+UNREAD = {suffix: told for told, known in REMEDIES.items() for suffix in known.split()}
+SUFFIXES = set(Image.registered_extensions()) - UNREAD.keys()
+STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+THUMBNAILS = {"@eadir", "__macosx", ".thumbnails", "thumbs", "thumbnails", "$recycle.bin"}
 DENIED = "may not be read: give yourself the permission (chmod -R +r)"
 FAULTS = {
     errno.EACCES: DENIED,
@@ -52,6 +61,7 @@ class Listing:
     left_out: list
     variant: str = ""  # what was asked of this source: each variant has a cache of its own
     needs_colour: bool = False  # leave grey images out
+    table: object = None  # streets: what ids and colours in masks mean
     read_mask: Callable = None  # path, (height, width), image's full size -> class ids
     measure: Callable = None  # all masks -> {class: share of the pixels}
     split: Callable = None  # perceptual hashes -> splits, where items have none
@@ -67,7 +77,7 @@ class Listing:
     @property
     def key(self):
         """A text that changes with any name, size, date, target or split."""
-        content = (self.classes, self.items, self.stamps, self.left_out)
+        content = (self.classes, self.table, self.items, self.stamps, self.left_out)
         return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
 
@@ -88,57 +98,47 @@ def walk(root):
     left_out = []
     seen = set()
 
-    def note_unreadable(error):
-        path = Path(error.filename).relative_to(root).as_posix()
-        left_out.append(LeftOut(path, describe(error)))
+    def leave(path, reason, bad=True):
+        left_out.append(LeftOut(Path(path).relative_to(root).as_posix(), reason, bad))
 
-    for folder, below, files in os.walk(root, onerror=note_unreadable, followlinks=True):
-        here = Path(folder).relative_to(root)
+    def leave_unreadable(error):
+        leave(error.filename, describe(error))
+
+    for folder, below, files in os.walk(root, onerror=leave_unreadable, followlinks=True):
+        here = Path(folder)
         real = os.path.realpath(folder)
         if real in seen:
-            left_out.append(
-                LeftOut(
-                    here.as_posix(),
-                    "is a link to a folder already read (a loop?): remove the link",
-                )
-            )
+            leave(here, "is a link to a folder already read (a loop?): remove the link")
             below.clear()
             continue
         seen.add(real)
+        for name in below:
+            if name.lower() in THUMBNAILS:
+                leave(here / name, "is a folder of thumbnails or trash", bad=False)
         below[:] = visible(below)  # os.walk goes on into these
 
         twins = {}
         for name in visible(files):
             file = here / name
-            path = file.as_posix()
-            suffix = file.suffix.lower()
             try:
-                status = os.stat(root / file)
+                status = os.stat(file)
+                reason = why_no_image(file)
             except OSError as error:  # even of other files: a broken link may stand for a folder
-                note_unreadable(error)
+                leave_unreadable(error)
                 continue
-            if suffix in UNREAD:
-                left_out.append(
-                    LeftOut(
-                        path,
-                        f"is a {suffix} file, which is not read: {UNREAD[suffix]} as JPEG or PNG",
-                        bad=False,
-                    )
-                )
-            if suffix not in SUFFIXES:
+            if reason:
+                leave(file, reason, bad=False)
                 continue
             twin = twins.setdefault(name.casefold(), name)
             if twin != name:
-                left_out.append(
-                    LeftOut(
-                        path,
-                        f"differs from {twin} only in letter case (same on Windows): rename one",
-                    )
-                )
+                reason = f"differs from {twin} only in letter case (same on Windows): rename one"
+                leave(file, reason)
+            elif not os.access(file, os.R_OK):
+                leave(file, DENIED)
             elif status.st_size == 0:
-                left_out.append(LeftOut(path, "is an empty file: copy or download it again"))
+                leave(file, "is an empty file: copy or download it again")
             else:
-                stamps[path] = (status.st_size, status.st_mtime_ns)
+                stamps[file.relative_to(root).as_posix()] = (status.st_size, status.st_mtime_ns)
 
     if not stamps:
         raise DataError(f"{root} holds no image that can be read ({sum_up(left_out, root)}).")
@@ -146,7 +146,27 @@ def walk(root):
 
 
 def visible(names):
-    return sorted(name for name in names if not name.startswith("."))
+    return sorted(
+        name for name in names if not name.startswith(".") and name.lower() not in THUMBNAILS
+    )
+
+
+def why_no_image(file):
+    """Why a file is not taken for an image, by its suffix or (photo.jpg.1) its first bytes."""
+    suffix = file.suffix.lower()
+    if suffix in UNREAD:
+        return f"is a {suffix} file, which is not read: {UNREAD[suffix]}"
+    if not file.is_file():
+        return "is a pipe or a device"
+    if suffix in SUFFIXES or starts_as_image(file):
+        return None
+    return "is not an image"
+
+
+def starts_as_image(file):
+    with open(file, "rb") as opened:
+        start = opened.read(12)
+    return start.startswith(STARTS) or start.endswith(b"WEBP")
 
 
 def by_reason(left_out):
@@ -160,7 +180,7 @@ def by_reason(left_out):
 def sum_up(left_out, root):
     """The first file of each of five reasons, and how many files share it."""
     told = []
-    for reason, files in by_reason(left_out).items():
+    for reason, files in by_reason(sorted(left_out, key=lambda entry: not entry.bad)).items():
         line = f"{root}/{files[0]} {reason}"
         if len(files) > 1:
             line += f" ({len(files)} such files)"

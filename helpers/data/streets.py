@@ -1,14 +1,19 @@
 """Streets in the layout of the Lyft-Udacity challenge: dataA, … with CameraRGB and CameraSeg."""
 
+import contextlib
 import math
 from collections import defaultdict
+from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageColor
+from PIL import ImageColor
 
-from .decode import BadFile, open_image
+from helpers import VOID
+
+from .decode import open_image
 from .listing import SPLITS, DataError, Item, LeftOut, Listing, folders, natural, sum_up, walk
+from .masks import Table, ids_of, read_mask, read_table, to_plain_rgb
 
 WANTED = "folders such as dataA with CameraRGB and CameraSeg inside"
 COLOURS = {
@@ -27,7 +32,13 @@ COLOURS = {
     "TrafficSigns": "#dcdc00",
 }
 CLASSES = list(COLOURS)
-PALETTE = np.array([ImageColor.getrgb(colour) for colour in COLOURS.values()], dtype=np.uint8)
+LYFT = Table(
+    dict(enumerate(CLASSES)),
+    {ImageColor.getrgb(colour): name for name, colour in COLOURS.items()},
+    "but Lyft has 0–12; is it of CARLA 0.9? Re-label it, or name all ids in classes.csv",
+    own=False,
+)
+SIDES = {"CameraRGB", "CameraSeg"}
 VEHICLES = CLASSES.index("Vehicles")
 SECOND = 10  # frames: about a second, which shows nearly the same, is one piece of evidence
 BLOCKS = 3  # blocks of frames in each split, so that the test set is not one end of the route
@@ -57,6 +68,13 @@ def scan(root, classes):
             f"between them need at least 5 ({sum_up(left_out, root)})."
         )
 
+    file = root / "classes.csv"
+    if file.exists():
+        table = read_table(file)
+        left_out = [entry for entry in left_out if entry.file != file.name]
+    else:
+        table = find_table(root, [mask for pairs in frames.values() for _, mask in pairs])
+
     unit = "blocks of frames"
     length = SECOND
     if (root / ".drawn").exists():  # a synthetic set, whose frames are unlike each other
@@ -64,10 +82,12 @@ def scan(root, classes):
         length = 1
     items = []
     splits = split_frames(len(frames))
-    start = 0  # of the frames in one split without a gap
+    stretch = None  # a clip and a split, of frames without a gap
     for number, frame in enumerate(sorted(frames, key=natural)):
         split = splits[number]
-        if split != splits[start]:
+        clip, _, _ = frame.rpartition("/")
+        if (clip, split) != stretch:
+            stretch = (clip, split)
             start = number
         group = number - (number - start) % length  # the first frame of this one's second
         for image, mask in frames[frame]:
@@ -79,50 +99,50 @@ def scan(root, classes):
     return Listing(
         "streets",
         root,
-        CLASSES,
+        table.classes,
         items,
         stamps,
         left_out,
-        read_mask=read_mask,
-        measure=shares_of,
+        table=table,
+        read_mask=partial(read_mask, table=table),
+        measure=partial(shares_of, table=table, root=root),
         unit=unit,
     )
 
 
 def find_frames(root, stamps, left_out):
-    """{frame: its (image, mask) in each folder}. Files without a partner go to ``left_out``."""
-    images = {}  # (folder, frame) -> path
-    masks = {}
-    sides = {"CameraRGB": images, "CameraSeg": masks}
+    """{frame: its (image, mask) in each folder}. Files without a partner go to ``left_out``.
+
+    A frame is called as its file or, in a folder of CameraRGB, "clip1/000".
+    """
+    pairs = defaultdict(dict)  # (folder, frame) -> {side: path}
     for path in stamps:
-        *above, side, file = PurePosixPath("/", path).parts
-        if side in sides:
-            key = ("/".join(dict.fromkeys(above)), PurePosixPath(file).stem)  # dataA/dataA is dataA
-            twin = sides[side].setdefault(key, path)
+        parts = PurePosixPath("/", path).with_suffix("").parts
+        for side in SIDES.intersection(parts[:-1]):
+            at = parts.index(side)
+            folder = "/".join(dict.fromkeys(parts[:at]))  # dataA/dataA is dataA
+            twin = pairs[folder, "/".join(parts[at + 1 :])].setdefault(side, path)
             if twin != path:
                 left_out.append(
                     LeftOut(path, f"shows the same frame as {twin}: remove one of them")
                 )
 
-    if images and not masks:
+    if pairs and not any("CameraSeg" in pair for pair in pairs.values()):
         raise DataError(
-            f"{root} has images only: the masks must be in CameraSeg, with Lyft's ids 0–12 in red. "
-            "CARLA 0.9 exports them as CameraMask or CameraSemSeg, with other ids: re-label those."
+            f"{root} has images only: the masks must be in CameraSeg, as PNG, with Lyft's ids 0–12 "
+            "in red or a classes.csv. CARLA 0.9 exports them as CameraMask or CameraSemSeg, with "
+            f"other ids: re-label those ({sum_up(left_out, root)})."
         )
 
     frames = defaultdict(list)
-    for key in sorted(images.keys() | masks.keys()):
-        image = images.get(key)
-        mask = masks.get(key)
-        if image and mask:
-            frames[key[1]].append((image, mask))
-        else:
-            other = "mask in CameraSeg" if image else "image in CameraRGB"
-            left_out.append(
-                LeftOut(
-                    image or mask, f"has no {other} of the same name: add it or remove this one"
-                )
-            )
+    for (_, frame), pair in sorted(pairs.items()):
+        if len(pair) == 2:
+            frames[frame].append((pair["CameraRGB"], pair["CameraSeg"]))
+            continue
+        ((side, path),) = pair.items()
+        (other,) = SIDES - {side}
+        reason = f"has no image in {other} of the same name, such as a PNG: add it or remove this"
+        left_out.append(LeftOut(path, reason))
     return frames
 
 
@@ -147,42 +167,34 @@ def split_frames(count):
     return split[:count]
 
 
-def read_mask(path, size, full):
-    """Read class ids 0–12, uint8 (H, W), resized as PIL's NEAREST does: no label is invented.
+def find_table(root, masks):
+    """What ids mean without a classes.csv, from up to a thousand masks: those of Lyft, or others.
 
-    Args:
-        size: (height, width) wanted.
-        full: (width, height) of the image, which its mask must share.
+    Ids 0–12 are Lyft's classes. Where all masks hold 0 and 255 alone, or more than a quarter hold
+    ids that Lyft has not, each id found is a class of its own, "class 17". A few such masks are
+    errors, and so are RGBA ones: those are CARLA 0.9's, whose ids have other meanings.
     """
-    with open_image(path) as mask:
-        if mask.format == "JPEG":
-            raise BadFile("is a JPEG, whose compression blurs class ids: save masks as PNG")
-        if mask.size != full:
-            raise BadFile(
-                f"is {mask.width}×{mask.height} but its image is {full[0]}×{full[1]}: "
-                "export both at one size"
-            )
-        if mask.mode == "RGBA":
-            raise BadFile(
-                "is an RGBA mask as CARLA 0.9 exports: re-label it, with Lyft's ids 0–12 in red"
-            )
-        if mask.mode not in ("RGB", "L", "P"):
-            raise BadFile(
-                f"has mode {mask.mode}, no class ids: save an 8-bit PNG with the ids in red"
-            )
-        ids = np.asarray(mask)
-
-    if ids.ndim == 3:
-        red = ids[..., 0]
-        others = ids[..., 1:]
-        if others.any() and (others != red[..., None]).any():
-            raise BadFile("holds colours, not class ids: map each colour to its id in red")
-        ids = red
-    if ids.max() >= len(CLASSES):
-        raise BadFile(
-            f"has class id {ids.max()}, but Lyft has 0–12; is it of CARLA 0.9? Re-label it"
-        )
-    return np.asarray(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST))
+    for most in (20, 1000):
+        seen = []  # the ids of each mask
+        for path in masks[:: math.ceil(len(masks) / most)]:
+            # What cannot be read is told of when it is decoded.
+            with contextlib.suppress(Exception), open_image(f"{root}/{path}") as mask:
+                if mask.mode != "RGBA":
+                    counts = to_plain_rgb(mask).getcolors(64) or []  # more are no ids
+                    seen.append(set(ids_of([colour for _, colour in counts])))
+        found = set().union(*seen)
+        strange = [ids for ids in seen if ids - {*LYFT.ids, VOID}]
+        if found != {0, VOID} and 4 * len(strange) <= len(seen):
+            return LYFT
+    if found != {0, VOID}:
+        found.discard(VOID)
+    ids = {key: f"class {key}" for key in sorted(found)}
+    print(
+        f"{root}: the masks hold other ids than Lyft's 0–12, so the classes are "
+        f"{', '.join(ids.values())}. To name them, write {root}/classes.csv with the line id,name "
+        f"and one like {max(ids)},car for each."
+    )
+    return Table(ids, {})
 
 
 def bonnet_mask(masks):
@@ -197,15 +209,23 @@ def bonnet_mask(masks):
     return np.logical_and.accumulate(upwards, axis=-2)[..., ::-1, :]
 
 
-def shares_of(masks):
-    """{class: share of all pixels} of (H, W) class ids, the bonnet apart from other vehicles."""
-    counts = np.zeros(len(CLASSES))
-    bonnet = 0
-    for mask in masks:
-        counts += np.bincount(mask.ravel(), minlength=len(CLASSES))
-        bonnet += bonnet_mask(mask).sum()
-    pixels = counts.sum()
-    shares = dict(zip(CLASSES, counts / pixels, strict=True))
-    shares["Vehicles: own bonnet"] = bonnet / pixels
-    shares["Vehicles"] -= shares["Vehicles: own bonnet"]
+def shares_of(masks, table, root):
+    """{class: share of all pixels} of (H, W) class ids, a bonnet of Lyft apart from other vehicles.
+
+    Raises DataError where no two classes occur.
+    """
+    counts = sum(np.bincount(mask.ravel(), minlength=VOID + 1) for mask in masks)
+    if np.count_nonzero(counts[:VOID]) < 2:
+        raise DataError(
+            f"{root}: the masks show no two classes: are their ids right? 255 is void, unless "
+            "classes.csv gives a class the colour white."
+        )
+    counts = counts / counts.sum()
+    shares = dict(zip(table.classes, counts, strict=False))
+    if counts[VOID]:
+        shares["void: counts nowhere"] = counts[VOID]
+    if table.classes == CLASSES:
+        bonnet = np.mean([bonnet_mask(mask).mean() for mask in masks])
+        shares["Vehicles: own bonnet"] = bonnet
+        shares["Vehicles"] -= bonnet
     return shares

@@ -44,8 +44,14 @@ def draw_once(name, root):
     wanted = drawn.stamp(name)
     place = root / name
     stamp = place / ".drawn"
+
+    def drawn_already():
+        return stamp.exists() and stamp.read_text() == wanted
+
+    if drawn_already():  # who only reads needs no lock
+        return place
     with locked(place):
-        if stamp.exists() and stamp.read_text() == wanted:
+        if drawn_already():  # by another process, meanwhile
             return place
         shutil.rmtree(place, ignore_errors=True)
         with made_beside(place) as part:

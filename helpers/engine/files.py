@@ -8,6 +8,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+ELSEWHERE = "give another folder with --root DIR or COURSEWORK_DATA"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # as on some network drives
+lockless = []  # the first lock file there, once one line has told of it
+
 
 class DataError(ValueError):
     """Data that cannot be used; the message says what was found, where, and what to do."""
@@ -21,19 +25,30 @@ def locked(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         held = acquire(lock, f"prepares {place.name}")
     except OSError as error:
-        why = f"{place.parent} cannot be written ({error.strerror})"
-        raise DataError(f"{why}: choose another root.") from error
+        raise DataError(
+            f"{place.parent} cannot be written ({error.strerror}): {ELSEWHERE}."
+        ) from error
     with held:
         yield
 
 
 def acquire(lock, doing, say=print):
-    """Hold a lock once no other process does; ``say`` what such a process is ``doing``."""
+    """Hold a lock once no other process does; ``say`` what such a process is ``doing``.
+
+    Where the file system has no locks, one line says so, and the context returned holds nothing.
+    """
     try:
         return lock.acquire(timeout=0.2)
     except Timeout:
         say(f"Waiting for another process that {doing} …")
         return lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
+            raise
+    if not lockless:
+        lockless.append(lock.lock_file)
+        say(f"{lock.lock_file}: this drive has no locks, so never start two runs at once.")
+    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -48,8 +63,7 @@ def made_beside(place):
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        remedy = "make room there or choose another root"
-        raise DataError(f"{place.parent}: the disk is full; {remedy}.") from error
+        raise DataError(f"{place.parent}: the disk is full; make room or {ELSEWHERE}.") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -79,4 +93,4 @@ def check_space(folder, needed):
     free = shutil.disk_usage(folder).free
     if free < needed:
         found = f"{folder} has {free / 1e9:.2f} GB free but {needed / 1e9:.2f} GB are needed"
-        raise DataError(f"{found}: make room there or choose another root.")
+        raise DataError(f"{found}: make room there or {ELSEWHERE}.")

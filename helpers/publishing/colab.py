@@ -9,20 +9,28 @@ from pathlib import Path
 import nbformat
 from jinja2 import Template
 
-from helpers.engine.files import written_beside
+from helpers.publishing.edited import refuse_sources, write_notebook
 from helpers.publishing.notebooks import NOTEBOOKS
 
 PROJECT = Path(__file__).parents[2]
 UNPACK = PROJECT / "helpers/publishing/unpack.py.j2"
-PACKED = ("helpers/**/*.py", "helpers/**/*.j2", "helpers/*.mplstyle", "data/drawn/*.py")
+PACKED = (
+    "helpers/**/*.py",
+    "helpers/**/*.j2",
+    "helpers/*.mplstyle",
+    "data/drawn/*.py",
+    "notebooks/references.bib",
+)
 
 
 def write_for_colab(folder):
     """Write the notebooks into ``folder``; returns their paths.
 
     Those that know an address to clone the project from stay as they are. In the others, the
-    first code cell holds the packed project, folded away.
+    first code cell holds the packed project, folded away. What somebody has edited in ``folder``
+    stays. Raises ValueError where it holds the notebooks themselves.
     """
+    refuse_sources(folder, NOTEBOOKS)
     content = package()
     unpack = Template(UNPACK.read_text(encoding="utf-8")).render(
         digest=hashlib.sha256(content).hexdigest()[:12],
@@ -35,10 +43,7 @@ def write_for_colab(folder):
         if 'REPOSITORY = ""' in first.source:
             first.source = unpack
             first.metadata |= {"cellView": "form", "jupyter": {"source_hidden": True}}
-        path = folder / source.name
-        with written_beside(path) as beside:
-            nbformat.write(notebook, beside)
-        written.append(path)
+        written.append(write_notebook(folder / source.name, notebook))
     return written
 
 

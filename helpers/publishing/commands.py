@@ -1,35 +1,39 @@
-"""The command line: run the notebooks, pack them for Colab, prepare data, train one network."""
+"""The command line: run the notebooks, prepare data, train a network, use it, pack for Colab."""
 
 import argparse
+import contextlib
+import os
 import runpy
 import sys
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
-from helpers import ROOT
+from helpers import DATA, REPORTS, ROOT
 from helpers.engine.checkpoint import CheckpointError
-from helpers.engine.files import DataError
-from helpers.presets import PRESETS, Settings
+from helpers.presets import PRESETS, Settings, concerns, preset
 from helpers.publishing.notebooks import NOTEBOOKS, NotebookFailed, execute_all
-from helpers.results import report_folder
+from helpers.publishing.predicting import find_run, predict_files
+from helpers.results import check_preset, report_folder
 from helpers.tasks import TASKS, build
 
 DATA_SETS = {task.data_set: name for name, task in TASKS.items()}
-EXPECTED = (CheckpointError, DataError, FloatingPointError, MemoryError, NotebookFailed, OSError)
-Parser = partial(argparse.ArgumentParser, allow_abbrev=False)  # --seed is not --seeds
-EXAMPLES = """examples:
-  python -m helpers train segmentation --model unet
-      the U-Net on synthetic streets, small enough for a laptop
-  python -m helpers train classification --preset report --data ~/birds --seed 1
-      the report's ResNet-18 on real birds, from other initial weights
-  python -m helpers train colorization --size 96x128 --epochs 20
-      the colour U-Net on larger images (height x width), for longer
-  accelerate launch --multi_gpu --num_processes 4 -m helpers train segmentation
-      the same training on four GPUs (ACCELERATE_USE_CPU=true before it: on four CPU processes)"""
+EXPECTED = (CheckpointError, FloatingPointError, MemoryError, NotebookFailed, OSError)
+Parser = partial(
+    argparse.ArgumentParser,
+    allow_abbrev=False,  # --seed is not --seeds
+    formatter_class=partial(argparse.HelpFormatter, max_help_position=24, width=100),
+)
+GOES_ON = (
+    "Every finished epoch is saved: the same command, run again, goes on where it was stopped."
+)
+SEVERAL_GPUS = "On four GPUs: accelerate launch --multi_gpu --num_processes 4 -m helpers train {}"
 
 
 def main(arguments=None):
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # of a notebook, which shows every letter
+            stream.reconfigure(errors="replace")  # some terminals and files have fewer letters
     parser = make_parser()
     options = parser.parse_args(arguments)
     try:
@@ -38,83 +42,169 @@ def main(arguments=None):
         sys.exit("stopped; the same command carries on from here")
     except EXPECTED as error:
         sys.exit(f"{options.command}: {error}")
-    except ValueError as error:  # of what was asked for
+    except ValueError as error:  # of what was asked for, or of its data
         parser.exit(2, f"{options.command}: {error}\n")
 
 
 def make_parser():
-    parser = Parser(
-        prog="python -m helpers",
-        description="Run the notebooks, here or in Colab; prepare data; train a network.",
+    parser = Parser(prog="python -m helpers", description="What do skip connections buy?")
+    commands = parser.add_subparsers(
+        dest="command", required=True, parser_class=Parser, metavar="COMMAND"
     )
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     add_run(commands)
     add_prepare(commands)
     add_train(commands)
-    colab = commands.add_parser("colab", help="write the notebooks for Google Colab")
+    add_predict(commands)
+    add_export(commands)
+    colab = commands.add_parser("colab", help="write the notebooks for Google Colab and Kaggle")
     colab.set_defaults(action=pack_for_colab)
-    add_folder(colab, "--out", "of the files; default: reports/colab")
+    add_folder(colab, "--out", "for the files; default: reports/colab")
     return parser
 
 
 def add_run(commands):
     run = commands.add_parser("run", help="run the notebooks and write a report")
     run.set_defaults(action=run_notebooks)
-    run.add_argument("notebooks", nargs="*", type=number, help="1, 2 or 3; default: all")
+    run.add_argument(
+        "notebooks", nargs="*", type=number, metavar="NUMBER", help="1, 2 or 3; default: all"
+    )
     add_preset(run, "quick")
     run.add_argument("--seeds", type=int, default=1, help="how often to train each network")
+    run.add_argument("--seed", type=int, default=0, help="the first seed; default: 0")
     for name in DATA_SETS:
-        run.add_argument(f"--{name}", help=f"folder of your {name}; default: synthetic ones")
-    add_folder(run, "--out", "of the report; default: reports/<preset>[-<data>][-seedsN]")
+        add_data(run, name, "the preset's", f"--{name}")
+    add_root(run)
+    add_folder(run, "--out", "for the report; default: reports/<preset>[-<data>]")
 
 
 def add_prepare(commands):
-    prepare = commands.add_parser("prepare", help="check or download a data set; decode it once")
+    prepare = commands.add_parser(
+        "prepare", help="check a data set, or download it, and decode it once"
+    )
     prepare.set_defaults(action=prepare_data)
-    prepare.add_argument("name", choices=DATA_SETS)
-    prepare.add_argument("--from", dest="source", help="a folder or an archive")
+    prepare.add_argument("name", choices=DATA_SETS, metavar="NAME", help=", ".join(DATA_SETS))
+    add_preset(prepare, "report")
+    add_data(prepare, "images", "data/, or a download", "--data", "--from")
     prepare.add_argument("--classes", type=int, help="birds: use only so many species")
     prepare.add_argument(
-        "--skip-bad", action="store_true", help="leave bad files out, however many"
+        "--skip-bad", action="store_true", help="leave bad files out, however many there are"
     )
-    add_preset(prepare, "report")
+    add_root(prepare)
 
 
 def add_train(commands):
-    train = commands.add_parser(
-        "train",
-        help="train one network without a notebook",
-        usage="python -m helpers train TASK [options]",
-        description="Train one network and evaluate it on the test set of its data. Every "
-        "finished epoch is\nsaved: the same command, run again, goes on where it was stopped.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    train = commands.add_parser("train", help="train one network without a notebook")
+    tasks = train.add_subparsers(dest="task", required=True, parser_class=Parser, metavar="TASK")
+    for task in TASKS.values():
+        add_train_task(tasks, task)
+
+
+def add_train_task(tasks, task):
+    train = tasks.add_parser(
+        task.name,
+        help=f"on {task.data_set}",
+        usage=f"python -m helpers train {task.name} [options]",
+        description=f"Train one network and evaluate it on the test set. {GOES_ON}",
+        epilog=SEVERAL_GPUS.format(task.name),
     )
     train.set_defaults(action=train_network)
-    train.add_argument("task", choices=TASKS, help="what is to be learnt")
-    models = [f"{name}: {', '.join(task.models)}" for name, task in TASKS.items()]
-    train.add_argument("--model", help=f"{'; '.join(models)}; default: the first")
+    train.add_argument(
+        "--model",
+        choices=task.models,
+        default=next(iter(task.models)),
+        metavar="NAME",
+        help=f"{listed(task.models)}; default: %(default)s",
+    )
     add_preset(train, "quick")
-    train.add_argument("--data", help="folder of the images; default: the preset's")
-    add_folder(train, "--out", "of the runs; default: reports/<preset>/runs")
-    add_folder(train, "--mirror", "that gets a copy of each epoch (Google Drive, say)")
+    add_data(train, task.data_set, "the preset's", "--data")
+    add_root(train)
+    add_folder(train, "--out", "for the runs; default: runs/ in the folder of such a report")
+    add_folder(train, "--mirror", "for a copy of each epoch, such as one on Google Drive")
+    train.add_argument(
+        "--continue", dest="start", metavar="RUN", help="begin with the weights of that run"
+    )
     settings = train.add_argument_group("settings, instead of those of the preset")
     kinds = {tuple[int, int]: pixels, int | None: int, float | None: float}
     for field in fields(Settings):
+        if not concerns(field, task.name):
+            continue
+        known = field.metadata["known"]
+        if field.name == "loss":
+            known = task.known_losses
+        says = field.metadata["help"]
+        if known:
+            says += f": {listed(known)}"
         settings.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=kinds.get(field.type, field.type),
-            choices=field.metadata["known"] or None,
-            help=field.metadata["help"],
+            choices=known or None,
+            metavar="X",
+            help=says,
         )
 
 
+def add_predict(commands):
+    predict = commands.add_parser(
+        "predict", help="answers of a trained network for images of your own"
+    )
+    predict.set_defaults(action=predict_images)
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="a file or a folder of images")
+    add_task(predict)
+    add_trained(predict)
+    add_folder(predict, "--out", "for the answers; default: predictions/<run>")
+
+
+def add_export(commands):
+    export = commands.add_parser("export", help="write a trained network as an ONNX file")
+    export.set_defaults(action=export_network)
+    add_task(export)
+    export.add_argument("--model", metavar="NAME", help="as for train; default: any")
+    add_trained(export)
+    export.add_argument("--out", metavar="FILE", help="default: <run>.onnx")
+
+
+def add_task(parser):
+    parser.add_argument("--task", required=True, choices=TASKS, metavar="TASK", help=listed(TASKS))
+
+
+def add_trained(parser):
+    parser.add_argument(
+        "--run", metavar="RUN", help="folder of a run, or of several; default: the last one trained"
+    )
+
+
 def add_preset(parser, default):
-    parser.add_argument("--preset", choices=PRESETS, default=default, help=f"default: {default}")
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default=default,
+        metavar="NAME",
+        help=f"{listed(PRESETS)}; default: {default}",
+    )
+
+
+def add_data(parser, name, otherwise, *options):
+    parser.add_argument(
+        *options,
+        metavar="DIR",
+        help=f"folder or archive of your {name}; default: {otherwise}",
+    )
+
+
+def add_root(parser):
+    add_folder(parser, "--root", "for prepared data; default: $COURSEWORK_DATA, or data/")
 
 
 def add_folder(parser, option, says):
-    parser.add_argument(option, type=folder, help=f"folder {says}")
+    parser.add_argument(option, type=folder, metavar="DIR", help=f"folder {says}")
+
+
+def listed(names):
+    """Names as a sentence has them: "one, two or three"."""
+    *others, last = names
+    if not others:
+        return last
+    return f"{', '.join(others)} or {last}"
 
 
 def number(text):
@@ -132,6 +222,8 @@ def pixels(text):
 
 def folder(path):
     """The folder to write to; what is there already must be one."""
+    if not path:
+        raise argparse.ArgumentTypeError("an empty name: give a folder to write to")
     path = Path(path).expanduser().absolute()
     for part in (path, *path.parents):
         if part.is_file():
@@ -142,21 +234,30 @@ def folder(path):
 def run_notebooks(options):
     from helpers.publishing.report import write_report
 
-    sources = {name: getattr(options, name) for name in DATA_SETS}
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}: give a whole number of at least 1")
-    out = options.out or report_folder(options.preset, options.seeds, **sources)
+    preset(options.preset, options.seed)  # raises ValueError for a wrong seed
+    sources = {name: getattr(options, name) for name in DATA_SETS}
+    out = options.out or report_folder(options.preset, options.seeds, options.seed, **sources)
+    if options.root:
+        os.environ["COURSEWORK_DATA"] = str(options.root)  # for the notebooks' kernels
 
     parameters = {}
     for notebook in NOTEBOOKS:
         digit, _, task = notebook.stem.partition("_")
         if digit in (options.notebooks or "123"):
-            given = {"PRESET": options.preset, "SEEDS": options.seeds, "OUT": str(out)}
+            given = {
+                "PRESET": options.preset,
+                "SEEDS": options.seeds,
+                "SEED": options.seed,
+                "OUT": str(out),
+            }
             data_set = TASKS[task].data_set
             if sources[data_set]:
                 given[data_set.upper()] = str(Path(sources[data_set]).expanduser().absolute())
             parameters[notebook] = given
 
+    check_preset(out, options.preset)
     print(f"Runs {len(parameters)} notebooks into {out}; if stopped, run this again", flush=True)
     execute_all(parameters, out)
     page = write_report(out, options.preset)
@@ -167,7 +268,8 @@ def prepare_data(options):
     from helpers.data import prepare
 
     size = getattr(PRESETS[options.preset], DATA_SETS[options.name]).size
-    data = prepare(options.name, options.source, size, options.classes, options.skip_bad)
+    root = options.root or DATA
+    data = prepare(options.name, options.data, size, options.classes, options.skip_bad, root)
     print(data.inventory)
 
 
@@ -180,30 +282,41 @@ def train_network(options):
     kind = TASKS[options.task]
     changes = {}
     for field in fields(Settings):
-        value = getattr(options, field.name)
+        value = getattr(options, field.name, None)
         if value is not None:
             changes[field.name] = value
     settings = replace(getattr(chosen, options.task), **changes)
     kind.check(settings)
-    name = options.model or next(iter(kind.models))
-    if name not in kind.models:  # said before the data are prepared, which may take long
-        raise ValueError(
-            f"no model {name!r} for {kind.name}: choose one of {', '.join(kind.models)}"
-        )
+    start = None
+    if options.start:
+        start = find_run(options.task, options.start)
 
     engine = accelerator(settings.precision)
-    out = options.out or ROOT / f"reports/{options.preset}/runs"
-    engine.print(f"{name}, {settings}, into {out}")
+    source = options.data or chosen.source
+    out = options.out
+    if out is None:
+        out = report_folder(options.preset, **{kind.data_set: options.data}) / "runs"
+    engine.print(f"{options.model}, {settings}, into {out}")
     with engine.local_main_process_first():  # the others find the data prepared
         data = prepare_or_draw(
-            kind.data_set, source=options.data or chosen.source, size=settings.size
+            kind.data_set, source=source, size=settings.size, root=options.root or DATA
         )
     task = kind(data, settings)
-    model = build(task, name)
-    list(fit(model, task, data, folder=out, mirror=options.mirror, name=name))
+    model = build(task, options.model)
+    list(fit(model, task, data, folder=out, mirror=options.mirror, start=start))
     for score, value in evaluate(model, task, data.test).items():
         engine.print(f"test set: {score.replace('valid_', '')} {value:.4f}")
     engine.end_training()
+
+
+def predict_images(options):
+    predict_files(options.images, options.task, options.run, options.out)
+
+
+def export_network(options):
+    from helpers.publishing.export import export_run
+
+    export_run(options.task, options.model, options.run, options.out)
 
 
 def pack_for_colab(options):
@@ -211,6 +324,6 @@ def pack_for_colab(options):
 
     store = runpy.run_path(str(ROOT / "notebooks/store.py"))
     store["refer"]()
-    for path in write_for_colab(options.out or ROOT / "reports/colab"):
+    for path in write_for_colab(options.out or REPORTS / "colab"):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    print("Upload one at https://colab.research.google.com, and there: Runtime → Run all")
+    print("Upload one at https://colab.research.google.com or https://www.kaggle.com, and run all")

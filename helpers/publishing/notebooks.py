@@ -2,13 +2,18 @@
 
 import os
 import re
+import sys
 from multiprocessing.pool import ThreadPool
 
 import torch
+from ipykernel.kernelspec import get_kernel_dict
 from joblib import cpu_count
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 from tqdm import tqdm
 
 from helpers import ROOT
+from helpers.publishing.edited import refuse_sources, write_notebook
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
 # nbconvert sets source code in Markdown outputs in a proportional font, unlike JupyterLab.
@@ -19,6 +24,14 @@ class NotebookFailed(RuntimeError):
     """A cell raised; what ran before it is kept."""
 
 
+class ThisPython(AsyncKernelManager):
+    """Starts kernels of the running interpreter, whatever kernels are installed by that name."""
+
+    @property
+    def kernel_spec(self):
+        return KernelSpec(**get_kernel_dict())
+
+
 def execute_all(parameters, folder):
     """Run notebooks into ``folder``, each as .ipynb and .html.
 
@@ -27,7 +40,10 @@ def execute_all(parameters, folder):
 
     On a CPU of several cores, notebooks 1 and 2 run at the same time, each on half of the cores.
     The third reads what the others have saved, so it runs alone.
+
+    Raises ValueError where ``folder`` holds the notebooks themselves.
     """
+    refuse_sources(folder, parameters)
     first = [source for source in parameters if source.name[0] in "12"]
     groups = [[source] for source in parameters]
     if first and cpu_count() > 1 and not torch.accelerator.is_available():
@@ -48,18 +64,23 @@ def execute_all(parameters, folder):
 def execute(source, folder, parameters):
     """Run one notebook into ``folder`` as .ipynb and .html; returns the path of the former.
 
-    Raises NotebookFailed where a cell does.
+    One that somebody has edited there stays, and the new one stands beside it. Raises
+    NotebookFailed where a cell does.
     """
     import papermill
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
 
-    executed = folder / source.name
-    folder.mkdir(parents=True, exist_ok=True)
+    notebook = load_notebook_node(str(source))
+    notebook = parameterize_notebook(notebook, parameters, kernel_name="python3", language="python")
+    executed = write_notebook(folder / source.name, notebook)
+    place = str(executed).replace("{", "{{").replace("}", "}}")  # it is a pattern to papermill
     try:
         papermill.execute_notebook(
-            source,
-            executed,
-            parameters,
+            place,
+            place,
             kernel_name="python3",
+            kernel_manager_class=ThisPython,
             cwd=ROOT,
             extra_arguments=["--log-level=40"],
             progress_bar={
@@ -73,9 +94,13 @@ def execute(source, folder, parameters):
         raise NotebookFailed(
             f"{executed}: cell {error.exec_count} stopped with {error.ename}: {error.evalue}"
         ) from None
+    except RuntimeError as error:  # the kernel has died
+        raise NotebookFailed(
+            f"{executed}: {error}. It was the kernel of {sys.executable}: run this again; if it "
+            "happens again, memory is short, or ipykernel does not start there"
+        ) from None
     finally:
-        if executed.exists():
-            to_html(executed)
+        to_html(executed)
     return executed
 
 

@@ -8,6 +8,8 @@ from helpers import plural
 from helpers.figures import spoken
 
 COLUMNS = ["task", "data", "network", "score", "value", "low", "high", "seeds", "units", "reported"]
+COLUMNS += ["preset", "trained how"]
+CAUTION = "scores of smoke mean nothing"
 MAIN = {  # the scores of a task's table in a paper; results.csv holds all of them
     "classification": ["accuracy", "loss"],
     "segmentation": ["mean_iou", "border_mean_iou", "pixel_accuracy"],
@@ -32,6 +34,14 @@ def by_network(frame):
     return pd.DataFrame(columns, frame.network.unique()).fillna("")
 
 
+def with_training(table, frame):
+    """The table of a frame's rows. Where networks differ in their training, a column tells it."""
+    how = frame.groupby("network")["trained how"].first().fillna("")
+    if len(set(how) - {""}) > 1:
+        table["trained how"] = how
+    return table
+
+
 def joined(seeds, units):
     """What a score rests on: "3 seeds, 29 scenes", or "29 scenes" where nothing is trained."""
     if seeds:
@@ -40,7 +50,9 @@ def joined(seeds, units):
 
 
 def show(value, low=None, high=None):
-    """A number and its interval as text: "0.912 [0.880, 0.940]"."""
+    """A number and its interval as text: "0.912 [0.880, 0.940]". Of nan: "too few to say"."""
+    if pd.isna(value):
+        return "too few to say"
     digits = 3
     if abs(value) >= 2:
         digits = 2
@@ -78,7 +90,10 @@ def main_tables(rows):
             trained = frame
         evidence = "; ".join(dict.fromkeys(map(joined, trained.seeds, trained.units)))
         caption = f"{task.capitalize()} on {frame.data.iloc[0]}, with 95 % intervals ({evidence})"
-        tables[task] = caption, table.fillna("").rename(columns=spoken)
+        if "smoke" in frame.preset.values:
+            caption += f": {CAUTION}"
+        table = with_training(table.fillna("").rename(columns=spoken), frame)
+        tables[task] = caption, table
     return tables
 
 

@@ -1,13 +1,27 @@
 """Half-broken copies: every fault is named with its file and its remedy, and only bad files go."""
 
+import errno
 import os
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from helpers.data import DataError, decode, streets
+from tests.benchmarks import fuzz
 
-from .making import MAKE, count, make_birds, make_landscapes, mask, mask_image, photo, snapshot
+from .making import (
+    MAKE,
+    count,
+    make_birds,
+    make_landscapes,
+    mask,
+    mask_image,
+    photo,
+    sets,
+    snapshot,
+)
 
 BIRD = "train/OVENBIRD/1.jpg"
 MASK = "dataA/CameraSeg/02_00_004.png"
@@ -111,14 +125,26 @@ def test_too_few_frames_or_photos_are_refused_with_the_reason(tmp_path, prepare)
 # Files
 
 
-def saved(kind, cut=1.0, flip=False):
-    """Writes an image of noise, of which a part is kept, or one bit is another."""
+def saved(kind, cut=1.0, flip=None):
+    """Writes an image of noise, of which a part is kept, or a bit of the byte ``flip`` differs."""
 
     def write(path):
         Image.effect_noise((64, 64), 50).convert("RGB").save(path, kind)
         content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= flip
+        if flip:
+            content[flip] ^= 1
         path.write_bytes(content[: int(cut * len(content))])
+
+    return write
+
+
+def values(low, high, kind, channels=()):
+    """Writes a TIFF of numbers, evenly spread from ``low`` to ``high``."""
+
+    def write(path):
+        numbers = np.linspace(low, high, 64 * 48).reshape(48, 64, *(1 for _ in channels))
+        numbers = np.broadcast_to(numbers, (48, 64, *channels)).astype(kind)
+        tifffile.imwrite(path, numbers, photometric="rgb" if channels else "minisblack")
 
     return write
 
@@ -136,20 +162,28 @@ BAD = {
     "empty": (lambda path: path.write_bytes(b""), ["is an empty file", "download it again"]),
     "nearly all of a JPEG": (saved("JPEG", 0.95), DAMAGED),
     "nearly all of a PNG": (saved("PNG", 0.95), DAMAGED),
-    "a flipped bit": (saved("PNG", flip=True), DAMAGED),
+    "a flipped bit": (saved("PNG", flip=5000), DAMAGED),
+    "a flipped bit of the last checksum": (saved("PNG", flip=-14), DAMAGED),
     "a web page": (lambda path: path.write_bytes(PAGE), ["is a web page", "the image itself"]),
     "text": (lambda path: path.write_bytes(b"text"), ["is not an image", "replace"]),
     "one pixel": (flat("RGB", 1, 1), ["only 1×1 pixels", "at least 16"]),
     "a bomb": (flat("1", 20_000, 20_000), ["decompression bomb", "remove it"]),
     "a large photo": (flat("RGB", 129, 96), ["129×96 pixels, more than any photo"]),
+    "12 bits of 16": (values(0, 4095, "u2"), ["0 to 65535, or none above a quarter", "8-bit PNG"]),
+    "12 bits of 16, in colour": (values(0, 4095, "u2", [3]), ["0 to 255, or none above", "scale"]),
+    "32 bits": (values(0, 2e9, "u4"), ["values outside of 0 to 65535"]),
+    "negative numbers": (values(-1000, 30_000, "i2"), ["values outside of 0 to 65535"]),
+    "fractions up to 255": (values(0, 255, "f4"), ["values outside of 0 to 1"]),
+    "fractions that are no numbers": (values(0, np.nan, "f4"), ["values outside of 0 to 1"]),
+    "a kind of TIFF that is not read": (values(0, 1, "f8"), ["a kind that is not read", "save it"]),
     "mask of another size": (labels(mask(0, 32, 24)), ["32×24 but its image is 64×48", "export"]),
     "mask with id 13": (labels(mask(0) + 1), ["id 13, but Lyft has 0–12", "CARLA 0.9", "Re-label"]),
     "mask in colours": (
-        lambda path: Image.fromarray(streets.PALETTE[mask(0)]).save(path),
-        ["holds colours, not", "map each"],
+        lambda path: Image.fromarray(255 - streets.LYFT.palette[mask(0)]).save(path),
+        ["has the colour (", "which no class has", "classes.csv"],
     ),
     "mask in RGBA": (labels(mask(0), "RGBA"), ["RGBA mask as CARLA 0.9", "re-label"]),
-    "mask in two colours": (flat("1", 64, 48), ["has mode 1", "8-bit PNG"]),
+    "mask with a flipped bit": (saved("PNG", flip=-14), DAMAGED),
     "mask in a JPEG": (labels(mask(0), kind="JPEG"), ["is a JPEG", "save masks as PNG"]),
 }
 
@@ -208,22 +242,39 @@ def test_names_in_any_letters_are_read_even_when_they_are_no_text(tmp_path, prep
     assert prepare("birds", source).train.names == prepare("birds", source).train.names
 
 
-def test_a_file_or_folder_that_may_not_be_read(tmp_path, prepare, monkeypatch):
+def test_a_file_or_folder_that_may_not_be_read_is_read_once_it_may(tmp_path, prepare, monkeypatch):
     source = make_birds(tmp_path / "set", ("A", "B", "OVENBIRD"))
 
-    def refusing(real, end):  # as the system does; the superuser, who may run this, reads all
-        def refuse(path):
+    def refusing(
+        end, number, real
+    ):  # as the system does; the superuser, who may run this, reads all
+        def refuse(path, *how):
             if str(path).endswith(end):
-                raise PermissionError(13, "Permission denied", path)
-            return real(path)
+                raise OSError(number, os.strerror(number), path)
+            return real(path, *how)
 
         return refuse
 
-    monkeypatch.setattr(decode.Image, "open", refusing(Image.open, BIRD))
-    left_out(prepare, "birds", source, BIRD, "may not be read", "chmod", others=29)
-    monkeypatch.setattr("helpers.data.listing.os.scandir", refusing(os.scandir, "train/B"))
+    with monkeypatch.context() as denied:
+        denied.setattr("helpers.data.listing.os.access", lambda path, _: not path.match(BIRD))
+        left_out(prepare, "birds", source, BIRD, "may not be read", "chmod", others=29)
+    with monkeypatch.context() as torn:
+        torn.setattr(decode, "open", refusing(BIRD, errno.EIO, open), raising=False)
+        refused(prepare, "birds", source, f"{BIRD} cannot be read (Input/output error): copy")
+    assert BIRD in prepare("birds", source).train.names
+    deny = refusing("train/B", errno.EACCES, os.scandir)
+    monkeypatch.setattr("helpers.data.listing.os.scandir", deny)
     with pytest.raises(DataError, match=r"train/B/? may not be read.*chmod"):
         prepare("birds", source)
+
+
+def test_a_street_turned_by_exif_is_refused(tmp_path, prepare):
+    source = MAKE["streets"](tmp_path / "set", 11)
+    exif = Image.Exif()
+    exif[decode.ORIENTATION] = 3
+    photo(3).save(source / "dataA/CameraRGB/02_00_003.png", exif=exif)
+    words = ["is turned by EXIF", "save both upright"]
+    left_out(prepare, "streets", source, "dataA/CameraRGB/02_00_003.png", *words, others=8)
 
 
 @pytest.mark.parametrize(("gone", "there"), [("RGB", "Seg"), ("Seg", "RGB")])
@@ -268,13 +319,21 @@ def test_a_hopeless_set_is_an_error_even_when_skipping(tmp_path, prepare):
 def test_files_that_are_not_read_are_counted_with_a_remedy(tmp_path, prepare, name):
     source = MAKE[name](tmp_path / "set")
     folder = next(path for path in sorted(source.rglob("*")) if path.is_file()).parent
-    for file in ("a.heic", "b.HEIC", "c.heic", "drive.mp4", "notes.txt"):
+    for file in ("a.heic", "b.HEIC", "c.heic", "drive.mp4", "rest.zip", "notes.txt", "LICENSE"):
         (folder / file).write_bytes(b"anything")
-    inventory = prepare(name, source).inventory
-    files = inventory.table().set_index("detail").files
+    (folder / "@eaDir").mkdir()
+    photo(9).save(folder / "@eaDir" / "1.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    data = prepare(name, source)
+    files = data.inventory.table().set_index("detail").files
     assert files["is a .heic file, which is not read: save it as JPEG or PNG"] == 3
     assert files["is a .mp4 file, which is not read: export its frames as JPEG or PNG"] == 1
-    assert inventory.bad == []
+    assert files["is a .zip file, which is not read: unpack it"] == 1
+    assert files["is not an image"] == 2 and files["is a pipe or a device"] == 1
+    assert files["is a folder of thumbnails or trash"] == 1
+    assert data.inventory.bad == [] and "eaDir" not in str(
+        [one.names for one in sets(data).values()]
+    )
 
 
 def test_unusable_arguments_are_refused(tmp_path, prepare):
@@ -285,3 +344,10 @@ def test_unusable_arguments_are_refused(tmp_path, prepare):
         prepare("birds", source, size=8)
     with pytest.raises(DataError, match="has 2 species: classes=4"):
         prepare("birds", source, classes=4)
+
+
+@pytest.mark.parametrize("damage", [fuzz.fuzz_images, fuzz.fuzz_archives])
+def test_files_damaged_by_chance_are_left_out_or_read_as_they_were(tmp_path, damage):
+    counts = [counts for _, _, counts in damage(tmp_path, files=6, seed=1)]
+    assert all(sum(found.values()) == 6 for found in counts) and len(counts) in (3, 12)
+    assert all(found["cut", "left out"] + found["cut", "refused"] == 2 for found in counts)

@@ -52,7 +52,9 @@ def test_spellings_of_a_species_agree_and_what_is_no_bird_is_left_out(tmp_path, 
     (source / "birds.csv").write_bytes(b"class id,filepaths\n7.0,\xff\xfe nonsense")  # is not read
     data = prepare("birds", source)
     assert data.classes == ["COCK OF THE ROCK", "PARAKETT AUKLET"] and len(data.train) == 12
-    assert {entry.reason for entry in data.inventory.left_out} == {"is not a bird"}
+    assert {entry.reason for entry in data.inventory.left_out if entry.file != "birds.csv"} == {
+        "is not a bird"
+    }
 
 
 # Any image
@@ -152,17 +154,17 @@ def test_frames_of_a_second_count_once_and_synthetic_ones_are_scenes(tmp_path, p
     assert len(set(test.groups)) == split.count("test") and test.unit == "scenes"
 
 
-def test_masks_are_read_from_red_grey_and_palette_indexes(tmp_path, prepare):
+def test_masks_are_read_from_red_and_grey_and_palettes_by_their_colours(tmp_path, prepare):
     source = make_streets(tmp_path / "set")
     grey = Image.fromarray(mask(1))
     palette = Image.fromarray(mask(2))
-    palette.putpalette(np.roll(streets.PALETTE, 1, 0).tobytes())
+    palette.putpalette(np.roll(streets.LYFT.palette, 1, 0).tobytes())  # indexes mean nothing
     for i, image in enumerate([mask_image(mask(0)), grey, palette, grey.convert("RGB")]):
         image.save(source / f"dataA/CameraSeg/02_00_{i:03}.png")
     train = prepare("streets", source, size=(48, 64)).train
-    for i, same in enumerate([0, 1, 2, 1]):
+    for i, labels in enumerate([mask(0), mask(1), (mask(2) - 1) % 13, mask(1)]):
         row = train.names.index(f"dataA/CameraRGB/02_00_{i:03}.png")
-        assert (train.targets[row] == mask(same)).all(), i
+        assert (train.targets[row] == labels).all(), i
 
 
 @pytest.mark.parametrize("size", [(120, 160), (97, 131), (600, 800)])

@@ -11,7 +11,7 @@ from torch import nn
 from helpers.optimizer import learning_rate
 from helpers.presets import PRESETS, preset
 from helpers.tasks import build
-from helpers.training import check_model, evaluate, load, predict
+from helpers.training import check_answers, evaluate, load, predict
 from tests.training.tiny import SETTINGS, Watched, make, train
 
 NETWORKS = {"classification": "resnet18", "segmentation": "unet", "colorization": "unet"}
@@ -152,7 +152,7 @@ def test_a_network_of_ones_own_that_cannot_be_trained_is_told_before_the_first_e
 def test_the_trial_before_a_training_leaves_the_model_as_it_was():
     model, task, data = make()
     before = deepcopy(model.state_dict())
-    check_model(model, task, data.train)
+    check_answers(model, task, data.train)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
