@@ -78,7 +78,7 @@ def prepare(name, source=None, size=(96, 96), classes=None, skip_bad=False, root
         label = f"synthetic {name}"
     return DataSet(
         name,
-        listing.classes,
+        inventory.classes,
         **sets,
         inventory=inventory,
         label=label,

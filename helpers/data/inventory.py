@@ -18,6 +18,7 @@ class Inventory:
     left_out: list
     near_duplicates: dict  # {"train – test": (how many pairs look alike, the first of them)}
     shares: dict  # streets: of all pixels, for each class, the camera's own bonnet apart
+    classes: list  # those that are left
 
     def __post_init__(self):
         self.left_out = [LeftOut(*entry) for entry in self.left_out]  # JSON makes lists of them
@@ -35,6 +36,11 @@ class Inventory:
             raise DataError(
                 f"{root}: {len(bad)} of {files} files are bad, more than 1 %: {sum_up(bad, root)}. "
                 "Repair or leave them out, for each preset: prepare --skip-bad (skip_bad=True)."
+            )
+        if len(self.classes) == 1:
+            raise DataError(
+                f"{root}: one class is left, {self.classes[0]}, and at least two are needed "
+                f"({sum_up(bad or self.left_out, root)})."
             )
         empty = [split for split in SPLITS if not self.read[split]]
         if empty:
@@ -96,9 +102,20 @@ def take_stock(listing, records, faults, shares):
     items = [record.item for record in records]
     names = [item.image for item in items]
     hashes = np.array([record.phash for record in records], dtype=np.uint64)
+    targets = np.array([item.target for item in items])
     splits = np.array([item.split for item in items], dtype=str)
     if listing.split:
-        splits = listing.split(hashes)
+        splits = listing.split(hashes, targets, splits)
+    classes = listing.classes
+    left_out = listing.left_out + faults
+    if listing.refuse:
+        reasons = listing.refuse(targets, splits)
+        kept = [number for number in range(len(classes)) if number not in reasons]
+        for row in np.flatnonzero(np.isin(targets, list(reasons))):
+            left_out.append(LeftOut(names[row], reasons[targets[row]]))
+            splits[row] = ""  # it is in no set
+        targets = np.searchsorted(kept, targets)
+        classes = [classes[number] for number in kept]
 
     groups = np.array([item.group for item in items])
     if listing.unit == "images":
@@ -111,13 +128,14 @@ def take_stock(listing, records, faults, shares):
     inventory = Inventory(
         {split: int((splits == split).sum()) for split in SPLITS},
         dict(notes.most_common()),
-        listing.left_out + faults,
+        left_out,
         across(hashes, splits, names),
         shares,
+        classes,
     )
     table = {
         "name": names,
-        "target": [item.target for item in items],
+        "target": targets.tolist(),
         "split": splits.tolist(),
         "group": groups.tolist(),
         "checksum": [record.checksum for record in records],

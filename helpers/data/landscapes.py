@@ -32,11 +32,11 @@ def scan(root, classes):
     )
 
 
-def split_photos(hashes):
+def split_photos(hashes, *_):
     """Split 80/10/10 by chance, groups of near-duplicates as a whole.
 
     Args:
-        hashes: (N,) perceptual hashes.
+        hashes: (N,) perceptual hashes. What ``Listing.split`` gets more is not needed.
 
     Returns:
         (N,) the name of each photo's split.

@@ -64,7 +64,8 @@ class Listing:
     table: object = None  # streets: what ids and colours in masks mean
     read_mask: Callable = None  # path, (height, width), image's full size -> class ids
     measure: Callable = None  # all masks -> {class: share of the pixels}
-    split: Callable = None  # perceptual hashes -> splits, where items have none
+    split: Callable = None  # perceptual hashes, targets, splits so far -> splits
+    refuse: Callable = None  # targets and splits of what was read -> {class number: why not}
     unit: str = "images"  # what a group is called; of "images", near-duplicates make a group
 
     def shapes(self, size):

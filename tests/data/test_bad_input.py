@@ -94,6 +94,7 @@ def make_heic(below):
 
 
 HEIC = ["is a .heic file", "save it as JPEG or PNG"]
+NO_TRAIN = "set/train is missing or holds no images"
 NO_VALID = "set/valid is missing or holds no images"
 CARLA = ["CameraMask", "CARLA 0.9", "the masks must be in CameraSeg"]
 
@@ -101,7 +102,7 @@ CARLA = ["CameraMask", "CARLA 0.9", "the masks must be in CameraSeg"]
 @pytest.mark.parametrize(("made", "spoil", "given_as", "words"), [
     ("streets", move("dataA", "dataB"), "landscapes", ["CameraSeg", "a streets folder"]),
     ("streets", move("dataA/CameraSeg", "dataA/CameraMask"), "streets", CARLA),
-    ("birds", move("valid", "away"), "birds", [NO_VALID, "train, valid and test"]),
+    ("birds", move("train", "away"), "birds", [NO_TRAIN, "train, valid and test"]),
     ("birds", make_heic("valid"), "birds", [NO_VALID, *HEIC]),
     ("birds", make_heic("."), "birds", HEIC),
     ("streets", make_heic("."), "streets", HEIC),
@@ -245,9 +246,8 @@ def test_names_in_any_letters_are_read_even_when_they_are_no_text(tmp_path, prep
 def test_a_file_or_folder_that_may_not_be_read_is_read_once_it_may(tmp_path, prepare, monkeypatch):
     source = make_birds(tmp_path / "set", ("A", "B", "OVENBIRD"))
 
-    def refusing(
-        end, number, real
-    ):  # as the system does; the superuser, who may run this, reads all
+    # As the system does; the superuser, who may run this, reads all.
+    def refusing(end, number, real):
         def refuse(path, *how):
             if str(path).endswith(end):
                 raise OSError(number, os.strerror(number), path)

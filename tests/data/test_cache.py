@@ -1,16 +1,18 @@
 """Decoded once, found again, whatever happens in between."""
 
+import errno
 import io
 import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import helpers.data
-from helpers.data import ArrayDataset, DataError, cache, decode
+from helpers.data import ArrayDataset, DataError, cache, decode, synthetic
 from helpers.engine import files
 
 from .making import MAKE, make_birds, make_landscapes, make_streets, photo, sets, snapshot
@@ -153,6 +155,51 @@ def test_a_second_process_waits_for_the_first(tmp_path, prepare, decoded, monkey
         assert second.is_alive() and "Waiting for another process" in told.getvalue()
     second.join(60)
     assert not second.is_alive() and len(decoded) == 40
+
+
+@pytest.mark.parametrize("name", ["birds", "synthetic"])
+def test_what_is_prepared_is_read_without_a_lock_or_a_place_to_write(
+    tmp_path, prepare, monkeypatch, name
+):
+    source = make_birds(tmp_path / "set")
+    monkeypatch.setattr(synthetic, "drawing_code", lambda: SimpleNamespace(
+        plan=lambda _: [], stamp=lambda _: "1", draw_files=None
+    ))  # fmt: skip
+    find = {
+        "birds": lambda: contents(prepare("birds", source)),
+        "synthetic": lambda: synthetic.draw_once("birds", tmp_path / "data"),
+    }[name]
+    before = find()
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    for place, function in ((os, "open"), (os, "replace"), (files.Path, "mkdir")):
+        monkeypatch.setattr(place, function, denied)
+    assert find() == before
+    photo(77).save(source / "train" / "OVENBIRD" / "99.jpg")
+    with pytest.raises(DataError, match=r"cannot be written \(Permission denied\): .*--root DIR"):
+        prepare("birds", source)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other locks")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_drive_without_locks_works_and_one_line_says_so(
+    tmp_path, prepare, monkeypatch, capsys, number
+):
+    def without(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", without)
+    monkeypatch.setattr(files, "lockless", [])
+    source = make_birds(tmp_path / "set")
+    prepare("birds", source)
+    prepare("birds", source, size=24)
+    assert capsys.readouterr().out.count("this drive has no locks") == 1
+    unlike = SimpleNamespace(lock_file="x", acquire=lambda **_: without())
+    monkeypatch.setattr(files, "NO_LOCKS", [errno.ENOSYS])
+    with pytest.raises(OSError):
+        files.acquire(unlike, "waits")
 
 
 def run(source, root, before):

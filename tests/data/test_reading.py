@@ -1,6 +1,8 @@
 """The three layouts, whole ones, as they come out of prepare()."""
 
 import itertools
+import zlib
+from pathlib import Path
 
 import imagehash
 import numpy as np
@@ -9,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
-from helpers.data import ArrayDataset, Inventory, similar, streets
+from helpers.data import ArrayDataset, Inventory, decode, similar, streets
 from helpers.data.landscapes import split_photos
 from helpers.data.listing import SPLITS
 
@@ -69,7 +71,11 @@ SOLID = {
     "CMYK": (Image.new("RGB", (60, 40), ORANGE).convert("CMYK"), ORANGE),
     "RGBA": (Image.new("RGBA", (60, 40), (*ORANGE, 255)), ORANGE),
     "transparent": (Image.new("RGBA", (60, 40), (0, 0, 0, 0)), (255, 255, 255)),
+    "black and white": (Image.new("1", (60, 40), 1), (255, 255, 255)),
     "16-bit": (Image.fromarray(np.full((40, 60), 180 * 257, dtype=np.uint16)), GREY),
+    "big-endian": (Image.new("I;16B", (60, 40), 180 * 257), GREY),
+    "32-bit": (Image.fromarray(np.full((40, 60), 180 * 257, dtype=np.int32)), GREY),
+    "fractions": (Image.fromarray(np.full((40, 60), 180 / 255, dtype=np.float32)), GREY),
 }
 
 
@@ -81,6 +87,53 @@ def test_every_kind_of_image_becomes_rgb_and_transparency_white(tmp_path, prepar
     for mode, (_, colour) in SOLID.items():
         pixels = pixels_of(data, f"train/OVENBIRD/{mode}.tif")
         assert np.abs(pixels - colour).max() <= 3, mode
+
+
+def test_whatever_pillow_opens_is_read_under_any_name(tmp_path, prepare):
+    source = make_landscapes(tmp_path / "set")
+    names = ["a.jfif", "b.jpe", "c.jp2", "d.ppm", "e.tga", "f.ico", "g.jpg.1", "h", "i.JPG_large"]
+    for number, name in enumerate(names):
+        kind = Image.registered_extensions().get(Path(name).suffix, "JPEG")
+        photo(50 + number).save(source / name, kind)
+    data = prepare("landscapes", source)
+    assert count(data) == 21 and not data.inventory.left_out
+    assert data.inventory.converted["JPEG named .jpg_large"] == 1
+    for number, name in enumerate(names):
+        wanted = ImageOps.fit(photo(50 + number), (32, 32), Image.Resampling.BILINEAR)
+        assert np.abs(pixels_of(data, name) - np.asarray(wanted)).mean() < 5, name
+
+
+def chunk(kind, content):
+    checksum = zlib.crc32(kind + content).to_bytes(4)
+    return len(content).to_bytes(4) + kind + content + checksum
+
+
+METADATA = {
+    "too much text": chunk(b"iTXt", b"XML\0\1\0\0\0" + zlib.compress(bytes(3_000_000))),
+    "a wrong checksum": chunk(b"tEXt", b"a\0b")[:-1] + b"!",
+    "odd EXIF": chunk(b"eXIf", b"b'Exif\\x00\\x00MM'"),
+    "nothing of a chunk": chunk(b"pHYs", b""),
+}
+
+
+@pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
+@pytest.mark.parametrize("damage", METADATA)
+def test_damaged_metadata_is_no_damage_of_the_image(tmp_path, damage, before):
+    image = photo(1)
+    image.save(tmp_path / "photo.png")
+    content = (tmp_path / "photo.png").read_bytes()
+    place = content.index(before) - 4
+    (tmp_path / "photo.png").write_bytes(content[:place] + METADATA[damage] + content[place:])
+    read, _, _ = decode.read_image(tmp_path / "photo.png", (48, 64), crop=False)
+    assert (np.asarray(read) == np.asarray(image)).all()
+
+
+def test_a_jpeg_with_odd_exif_is_read_and_one_of_a_phone_in_little_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "MAX_PIXELS", 96 * 64)
+    photo(1, 768, 512).save(tmp_path / "photo.jpg", exif=b"Exif\0\0MM")
+    image, _, _ = decode.read_image(tmp_path / "photo.jpg", (32, 32), crop=True)
+    wanted = ImageOps.fit(photo(1, 768, 512), (32, 32), Image.Resampling.BILINEAR)
+    assert np.abs(np.asarray(image).astype(int) - np.asarray(wanted)).mean() < 5
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -162,7 +215,7 @@ def test_masks_are_read_from_red_and_grey_and_palettes_by_their_colours(tmp_path
     for i, image in enumerate([mask_image(mask(0)), grey, palette, grey.convert("RGB")]):
         image.save(source / f"dataA/CameraSeg/02_00_{i:03}.png")
     train = prepare("streets", source, size=(48, 64)).train
-    for i, labels in enumerate([mask(0), mask(1), (mask(2) - 1) % 13, mask(1)]):
+    for i, labels in enumerate([mask(0), mask(1), (mask(2) + 12) % 13, mask(1)]):
         row = train.names.index(f"dataA/CameraRGB/02_00_{i:03}.png")
         assert (train.targets[row] == labels).all(), i
 
@@ -244,7 +297,7 @@ def test_photos_split_80_10_10(n, seed):
 
 
 def test_an_inventory_says_what_its_words_mean_and_which_class_never_occurs():
-    inventory = Inventory({"train": 1}, {}, [], {}, {"None": 1.0, "Walls": 0.0})
+    inventory = Inventory({"train": 1}, {}, [], {}, {"None": 1.0, "Walls": 0.0}, [])
     for shown in (str(inventory), inventory._repr_html_()):
         assert "Near-duplicates are pairs of images" in shown
         assert "None is all that has no class of its own" in shown and "there: Walls." in shown
