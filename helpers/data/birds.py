@@ -27,13 +27,13 @@ NOT_BIRDS = {"LOONEY BIRDS"}
 
 def looks_right(folder):
     """Whether a folder holds train, valid or test, or folders of images by species."""
-    if folder.name.lower() in SPLIT_NAMES:
-        return False  # its parent is right
     below = [child for child in folder.glob("*") if child.is_dir()]
     if any(child.name.lower() in SPLIT_NAMES for child in below):
         return True
-    species = [child for child in below if visible([child.name]) and has_images(child)]
-    return len(species) > 1
+    if folder.name.lower() in SPLIT_NAMES:
+        return False  # its parent is right
+    names = [child.name for child in below if has_images(child)]
+    return len(visible(names)) > 1 and not any(name.startswith("Camera") for name in names)
 
 
 def has_images(folder):
@@ -158,6 +158,8 @@ def fill(hashes, targets, splits, missing):
     for number in np.unique(targets):
         rows = np.flatnonzero((targets == number) & (splits == "train"))
         drawn = split_photos(hashes[rows])
+        if (drawn == "train").sum() < 2:
+            continue  # too few to give any away
         splits[rows] = np.where(np.isin(drawn, missing), drawn, "train")
     return splits
 

@@ -23,7 +23,7 @@ SOURCES = {
     "landscapes": ["https://www.kaggle.com/datasets/arnaud58/landscape-pictures/versions/2"],
 }
 # What each set has that may lie anywhere below INPUTS. Any folder of photos looks like landscapes.
-SIGNS = {"birds": "[Tt]rain*/*/", "streets": "*/"}
+SIGNS = {"birds": "[Tt][Rr][Aa][Ii][Nn]*/*/", "streets": "*/"}
 SPACE = {"birds": 5e9, "streets": 12e9, "landscapes": 2e9}  # bytes for the archive and its files
 
 READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -160,7 +160,10 @@ def extract(archive, target):
                 for part in [path, *path.parents]:
                     twin = spelled.setdefault(part, part)  # equal in any case
                     if str(twin) != str(part):
-                        trouble = f"holds {twin} and {part}, which differ only in letter case"
+                        raise DataError(
+                            f"{archive} holds {twin} and {part}, which differ only in letter case "
+                            "(one file on Windows): rename one of them, and pack it again."
+                        )
                 if trouble:
                     raise DataError(f"{archive} {trouble}: {REPACK}.")
                 space += size

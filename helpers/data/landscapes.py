@@ -13,7 +13,7 @@ def looks_right(folder):
     known = SUFFIXES | UNREAD.keys()
     return any(
         file.suffix.lower() in known
-        for child in folders(folder, depth=2)
+        for child in folders(folder, depth=4)  # YEAR/MONTH/DAY
         for file in child.glob("*")
     )
 

@@ -120,7 +120,7 @@ def camvid(folder, size, cache):
                 images.append(
                     np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR))
                 )
-            masks.append(streets.read_mask(mask_of(path), size, image.size))
+            masks.append(streets.read_mask(mask_of(path), size, image.size, streets.LYFT))
             names.append(str(path.relative_to(folder)))
         blocks = np.arange(len(names)) // streets.SECOND
         return ArrayDataset(

@@ -14,7 +14,7 @@ import pytest
 import helpers.data
 from helpers.data import DataError, download
 
-from .making import MAKE, count, make_birds, make_landscapes, make_streets
+from .making import MAKE, count, make_birds, make_landscapes, make_streets, snapshot
 
 
 def pack(folder, archive):
@@ -217,3 +217,60 @@ def test_a_source_that_holds_something_else_is_told(tmp_path, prepare, sources, 
     told = r"(?s)species-dataset: holds no archive.*versions/1: holds no such data set"
     with pytest.raises(DataError, match=told):
         prepare("birds")
+
+
+def zipped(source, archive, name=lambda path: path):
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(source.rglob("*.jpg")):
+            entry = zipfile.ZipInfo()
+            entry.filename = name(path.relative_to(source).as_posix())
+            file.writestr(entry, path.read_bytes())
+    return archive
+
+
+def patched(archive, local, central, value):
+    """The archive with a number changed in all of its headers."""
+    content = bytearray(archive.read_bytes())
+    for signature, offset in ((b"PK\3\4", local), (b"PK\1\2", central)):
+        place = content.find(signature)
+        while place >= 0:
+            content[place + offset : place + offset + 2] = value.to_bytes(2, "little")
+            place = content.find(signature, place + 1)
+    archive.write_bytes(content)
+    return archive
+
+
+def test_backslashes_in_an_archive_of_windows_are_folders(tmp_path, prepare):
+    source = make_birds(tmp_path / "set")
+    archive = zipped(source, tmp_path / "a.zip", lambda path: path.replace("/", "\\"))
+    assert len(prepare("birds", archive).train) == 12
+
+
+def test_archives_that_cannot_be_unpacked_are_named_with_what_to_do(tmp_path, prepare):
+    source = make_birds(tmp_path / "set")
+    broken = {
+        "is encrypted: unpack it": patched(zipped(source, tmp_path / "e.zip"), 6, 8, 1),
+        r"\(Deflate64\?\): unpack it": patched(zipped(source, tmp_path / "d.zip"), 8, 10, 9),
+        "only in letter case": zipped(
+            source, tmp_path / "c.zip", lambda path: path.replace("train/O", "Train/O")
+        ),
+    }
+    (tmp_path / "r.rar").write_bytes(b"Rar!\x1a\x07" + bytes(100))
+    broken["which is not read: unpack it"] = tmp_path / "r.rar"
+    for told, archive in broken.items():
+        with pytest.raises(DataError, match=rf"{archive.name}.*{told}"):
+            prepare("birds", archive)
+
+
+def test_sets_below_the_input_folder_are_found_and_only_read(tmp_path, monkeypatch, capsys):
+    inputs = tmp_path / "input"
+    make_birds(inputs / "datasets/somebody/100-bird-species")
+    make_streets(inputs / "my-streets/lyft", 12)
+    make_landscapes(inputs / "landscape-pictures")
+    monkeypatch.setattr(helpers, "INPUTS", inputs)
+    before = snapshot(inputs)
+    for name in ("birds", "streets", "landscapes"):
+        data = helpers.data.prepare(name, size=32, root=tmp_path / "data")
+        assert len(data.train) and not data.synthetic
+        assert f"for {name}, which is only read" in capsys.readouterr().out
+    assert snapshot(inputs) == before
