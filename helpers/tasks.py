@@ -140,7 +140,8 @@ class Segmentation(Classification):
         if settings.balance:
             counts = np.zeros(self.outputs)
             for mask in data.train.targets:
-                counts += np.bincount(mask[mask != VOID], minlength=self.outputs)
+                found = np.bincount(mask.ravel(), minlength=VOID + 1)
+                counts += found[: self.outputs]  # without void
             self.weight = losses.balance(counts, settings.balance)
 
     def make(self, network=UNet, **options):

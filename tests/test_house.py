@@ -40,7 +40,7 @@ def count(names):
 
 def test_the_package_is_small():
     assert count(FILES) <= 42_500
-    assert count(SURFACE) <= 21_500
+    assert count(SURFACE) <= 22_000
 
 
 def test_its_lines_are_not_dense():
@@ -161,6 +161,7 @@ def test_imports_go_one_way(name):
             "training.py": {"engine"},
             "results.py": {"engine", "publishing"},
             "__main__.py": {"publishing"},
+            "__init__.py": {"publishing"},  # for ``predict``, when it is called
         }
         assert rooms(name) <= {"data"} | more.get(name, set())
     elif room in ("data", "engine"):

@@ -91,7 +91,7 @@ def test_every_imported_package_is_a_requirement():
     modules = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}
     modules["jupyter_client"] = "ipykernel"
     modules |= {"IPython": "ipykernel", "nbformat": "nbconvert", "jinja2": "nbconvert"}
-    known = {canonicalize_name(requirement.name) for requirement in PLAIN}
+    known = {canonicalize_name(requirement.name) for requirement in [*PLAIN, *OPTIONAL["onnx"]]}
     for path in [*(ROOT / "helpers").rglob("*.py"), *(ROOT / "data" / "drawn").glob("*.py")]:
         names = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

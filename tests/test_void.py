@@ -32,7 +32,7 @@ def with_void(truth):
 
 LOSSES = {
     "plain": losses.class_cross_entropy,
-    "weighed": lambda x, t: losses.class_cross_entropy(x, t, weight=torch.arange(5.0)),
+    "weighed": lambda x, t: losses.class_cross_entropy(x, t, weight=torch.arange(1, 6.0)),
     "smooth": lambda x, t: losses.class_cross_entropy(x, t, label_smoothing=0.1),
     "dice": losses.soft_dice,
 }
@@ -150,8 +150,8 @@ def test_a_training_with_void_learns_from_the_rest_and_weighs_classes_by_it():
     task = TASKS["segmentation"](data, settings)
     counts = [(data.train.targets == c).sum() for c in range(3)]
     torch.testing.assert_close(task.weight, losses.balance(counts, 0.5))
-    other = ArrayDataset(data.train.images, data.train.targets.clip(max=0), data.train.names)
-    other.targets[:] = VOID
+    void = np.full_like(data.test.targets, VOID)
+    other = ArrayDataset(data.test.images, void, data.test.names)
     model = build(task, "unet")
     for row in fit(model, task, data):
         assert np.isfinite(row["train_loss"]) and 0 < row["mean_iou"] <= 1

@@ -68,10 +68,10 @@ class Inventory:
         ]
         if self.shares:
             shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())
-            notes.append(
-                f"Share of the pixels: {shares}. "
-                "None is all that has no class of its own, such as the sky."
-            )
+            note = f"Share of the pixels: {shares}."
+            if "None" in self.shares:
+                note += " None is all that has no class of its own, such as the sky."
+            notes.append(note)
         never = [name for name, share in self.shares.items() if not share and ":" not in name]
         if never:
             notes.append(

@@ -68,10 +68,10 @@ def scan(root, classes):
             f"between them need at least 5 ({sum_up(left_out, root)})."
         )
 
-    file = root / "classes.csv"
-    if file.exists():
-        table = read_table(file)
-        left_out = [entry for entry in left_out if entry.file != file.name]
+    tables = [entry for entry in left_out if PurePosixPath(entry.file).name == "classes.csv"]
+    if tables:
+        table = read_table(root / tables[0].file)
+        left_out = [entry for entry in left_out if entry not in tables]
     else:
         table = find_table(root, [mask for pairs in frames.values() for _, mask in pairs])
 

@@ -144,7 +144,8 @@ def most_likely(logits, size):
     ids = torch.zeros(size, dtype=torch.uint8)
     for number, one in enumerate(logits):
         enlarged = F.interpolate(one[None, None], size, mode="bilinear")[0, 0]
-        ids[enlarged > best] = number
+        larger = enlarged > best
+        ids[larger] = number
         best = best.maximum(enlarged)
     return ids.numpy()
 
@@ -230,7 +231,7 @@ def overlay(task, answer, shares):
     letter = max(11, mixed.width // 50)
     font = ImageFont.load_default(letter)
     line = 3 * letter // 2
-    occurring = np.flatnonzero(shares)[np.argsort(-shares[shares > 0])]
+    occurring = np.argsort(-shares)[: np.count_nonzero(shares)]
     page = Image.new("RGB", (mixed.width, mixed.height + line * len(occurring) + letter), "white")
     page.paste(mixed)
     pen = ImageDraw.Draw(page)

@@ -106,7 +106,7 @@ def test_ids_that_lyft_has_not_are_classes_of_their_own_and_255_is_void(tmp_path
     for i, target in targets_of(data).items():
         np.testing.assert_array_equal(np.uint8([0, 3, 20, VOID])[target.clip(max=3)], ids[i])
     named = "id;name;red;green;blue\n3;car;;;\n0;way, paved;0;9;0\n20;Unlabeled;;;\n"
-    (source / "classes.csv").write_text(named, encoding="utf-8-sig")
+    (source / "dataA/classes.csv").write_text(named, encoding="utf-8-sig")
     data = prepare("streets", source, size=(48, 64))
     assert data.classes == ["car", "way, paved"] and not capsys.readouterr().out
     assert data.palette.tolist()[1] == [0, 9, 0] != data.palette.tolist()[0]
@@ -158,7 +158,8 @@ SAVED = {
 @pytest.mark.parametrize("how", SAVED)
 def test_every_lossless_file_of_the_same_ids_gives_them(tmp_path, how):
     SAVED[how].save(tmp_path / "mask", how.split()[0])
-    found = masks.read_mask(tmp_path / "mask", (48, 64), (64, 48), streets.LYFT)
+    table = masks.Table(streets.LYFT.ids, {})
+    found = masks.read_mask(tmp_path / "mask", (48, 64), (64, 48), table)
     np.testing.assert_array_equal(found, GREY)
 
 
