@@ -147,7 +147,7 @@ def paint(masks, palette):
     VOID is a pale grey.
     """
     colours = np.array([*palette, PALE], dtype=np.uint8)
-    return colours[np.minimum(masks, len(palette))]
+    return colours[np.minimum(np.asarray(masks), len(palette))]
 
 
 def class_key(masks, classes, palette):

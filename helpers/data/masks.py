@@ -76,7 +76,7 @@ def read_table(file):
         if colour:
             table.colours[colour] = name
     if len(table.classes) < 2:
-        raise DataError(f"{file} names no two classes beside void: give each a line id,name.")
+        raise DataError(f"{file} names no two classes beside void, which 255 is: give each a line.")
     return table
 
 

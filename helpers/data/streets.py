@@ -168,13 +168,13 @@ def split_frames(count):
 
 
 def find_table(root, masks):
-    """What ids mean without a classes.csv, from up to a thousand masks: those of Lyft, or others.
+    """What ids mean without a classes.csv, from up to 300 masks: those of Lyft, or others.
 
     Ids 0–12 are Lyft's classes. Where all masks hold 0 and 255 alone, or more than a quarter hold
     ids that Lyft has not, each id found is a class of its own, "class 17". A few such masks are
     errors, and so are RGBA ones: those are CARLA 0.9's, whose ids have other meanings.
     """
-    for most in (20, 1000):
+    for most in (20, 300):
         seen = []  # the ids of each mask
         for path in masks[:: math.ceil(len(masks) / most)]:
             # What cannot be read is told of when it is decoded.
@@ -189,10 +189,12 @@ def find_table(root, masks):
     if found != {0, VOID}:
         found.discard(VOID)
     ids = {key: f"class {key}" for key in sorted(found)}
+    lines = f"id,name and one like {max(ids)},car for each"
+    if VOID in ids:
+        lines = "id,name,red,green,blue and 0,ground,0,0,0 and 1,car,255,255,255"
     print(
         f"{root}: the masks hold other ids than Lyft's 0–12, so the classes are "
-        f"{', '.join(ids.values())}. To name them, write {root}/classes.csv with the line id,name "
-        f"and one like {max(ids)},car for each."
+        f"{', '.join(ids.values())}. To name them, write {root}/classes.csv with lines {lines}."
     )
     return Table(ids, {})
 

@@ -1,5 +1,7 @@
 """Masks of one's own classes, in ids or in colours, in whatever lossless file."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -81,6 +83,7 @@ def test_lyfts_own_colours_need_no_table_and_leave_its_classes_and_palette(tmp_p
         Image.fromarray(streets.LYFT.palette[one]).quantize(5 + i) for i, one in enumerate(ids)
     ]
     for i in range(8):  # their colours are too many for so small a palette: in ids
+        ids[i][:4] = VOID
         images[i] = mask_image(ids[i])
     data = prepare("streets", made(tmp_path / "set", images), size=(48, 64))
     assert data.classes == streets.CLASSES and (data.palette[10] == (0, 0, 255)).all()
@@ -91,10 +94,15 @@ def test_lyfts_own_colours_need_no_table_and_leave_its_classes_and_palette(tmp_p
 def test_masks_of_0_and_255_alone_have_two_classes(tmp_path, prepare, mode, capsys):
     ids = [blocks(seed, [0, 255]) for seed in range(10)]
     images = [Image.fromarray(one).convert(mode) for one in ids]
-    data = prepare("streets", made(tmp_path / "set", images), size=(48, 64))
+    source = made(tmp_path / "set", images)
+    data = prepare("streets", source, size=(48, 64))
     assert data.classes == ["class 0", "class 255"] and data.palette.dtype == np.uint8
     assert all((target == (ids[i] == 255)).all() for i, target in targets_of(data).items())
-    assert f"write {tmp_path}/set/classes.csv with the line id,name" in capsys.readouterr().out
+    file, lines = capsys.readouterr().out.split("write ")[1].rstrip(".\n").split(" with lines ")
+    Path(file).write_text(lines.replace(" and ", "\n"))  # as told
+    named = prepare("streets", source, size=(48, 64))
+    assert named.classes == ["ground", "car"] and (named.palette[1] == 255).all()
+    np.testing.assert_array_equal(named.train.targets, data.train.targets)
 
 
 def test_ids_that_lyft_has_not_are_classes_of_their_own_and_255_is_void(tmp_path, prepare, capsys):
@@ -126,6 +134,18 @@ def test_ids_that_may_mean_something_else_are_refused(tmp_path, prepare, ids, wo
     mode = "RGBA" if 22 in ids else "L"
     images = [Image.fromarray(blocks(seed, ids)).convert(mode) for seed in range(10)]
     refused(prepare, made(tmp_path / "set", images), *words)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ids_that_lyft_has_not_are_errors_where_a_quarter_of_the_masks_or_fewer_hold_them(
+    tmp_path, prepare, count
+):
+    images = [Image.fromarray(blocks(seed, [0, 14 * (seed < count), 7])) for seed in range(10)]
+    source = made(tmp_path / "set", images)
+    if count == 2:
+        refused(prepare, source, "has class id 14, but Lyft has 0–12")
+    else:
+        assert prepare("streets", source).classes == ["class 0", "class 7", "class 14"]
 
 
 def with_alpha(image):
