@@ -124,6 +124,7 @@ class Segmentation(Classification):
     data_set = "streets"
     metric = "mean_iou"
     stride = 1
+    palette = None  # of data without one
     models = {
         "fcn": {"network": FCN},
         "fcn16s": {"network": FCN, "skip": "16s"},

@@ -40,8 +40,8 @@ def prepare(name, source=None, size=(96, 96), classes=None, skip_bad=False, root
 
     Args:
         name: birds, streets or landscapes.
-        source: a folder or an archive (.zip, .tar.gz), which is only read. "synthetic": the
-            synthetic set. None or "": a copy below ``root``, or a download.
+        source: a folder or an archive (.zip, .tar, .tar.gz, …), which is only read. "synthetic":
+            the synthetic set. None or "": a copy below ``root``, or a download.
         size: one number, or (height, width). Birds and landscapes are cropped to it. Streets are
             scaled to it, so keep their 4:3.
         classes: birds only: use the first so many species names.

@@ -11,29 +11,31 @@ from .landscapes import split_photos
 from .listing import SPLITS, SUFFIXES, DataError, Item, LeftOut, Listing, sum_up, visible, walk
 
 WANTED = "train, valid and test folders with a folder of images for each species"
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
-    "testing": "test",
+CALLED = {
+    "train": "train training",
+    "valid": "valid validation validate val dev",
+    "test": "test testing tests",
 }
+SPLIT_NAMES = {name: split for split, names in CALLED.items() for name in names.split()}
 TYPOS = {"PARAKETT AKULET": "PARAKETT AUKLET", "PARAKEET AUKLET": "PARAKETT AUKLET"}
 NOT_BIRDS = {"LOONEY BIRDS"}
 
 
 def looks_right(folder):
-    """Whether a folder holds train, valid or test, or folders of images by species."""
-    below = [child for child in folder.glob("*") if child.is_dir()]
-    if any(child.name.lower() in SPLIT_NAMES for child in below):
+    """Whether a folder holds train, valid and test, or folders of images by species."""
+    if has_splits(folder):
         return True
-    if folder.name.lower() in SPLIT_NAMES:
+    if folder.name.lower() in SPLIT_NAMES and has_splits(folder.parent):
         return False  # its parent is right
-    names = [child.name for child in below if has_images(child)]
-    return len(visible(names)) > 1 and not any(name.startswith("Camera") for name in names)
+    names = visible(child.name for child in folder.glob("*/"))
+    species = [name for name in names if has_images(folder / name)]
+    most = len(species) > max(1, len(names) / 2)  # a home has images in a few of its folders
+    return most and "CameraRGB" not in names
+
+
+def has_splits(folder):
+    splits = {SPLIT_NAMES.get(child.name.lower()) for child in folder.glob("*/")} - {None}
+    return "train" in splits or len(splits) > 1
 
 
 def has_images(folder):
@@ -47,20 +49,28 @@ def scan(root, classes=None):
     are taken from the training images.
     """
     stamps, left_out = walk(root)
-    found = find_species(root, stamps, left_out)
+    in_splits = lie_in_splits(stamps)
+    found = find_species(root, stamps, in_splits, left_out)
     there = {split for splits in found.values() for split in splits}
     missing = [split for split in SPLITS if split not in there]
     named = {SPLIT_NAMES.get(folder.name.lower()) for folder in root.iterdir()}
     for split in missing:
-        if split == "train" or split in named:
+        if split == "train" or (in_splits and split in named):
             raise DataError(
                 f"{root}/{split} is missing or holds no images ({sum_up(left_out, root)}): "
                 f"BIRDS has {WANTED}."
             )
+    note = ""
     if missing:
-        print(
+        note = (
             f"{root} has no {' and no '.join(missing)}: a tenth of each species' training images "
-            "is taken for it, near-duplicates together."
+            "is taken for each, near-duplicates together."
+        )
+        print(note)
+
+    if len(found) == 1:
+        raise DataError(
+            f"{root} has one species, {min(found)}: give the folder above, or move its folders up."
         )
 
     names = []
@@ -73,23 +83,21 @@ def scan(root, classes=None):
         if reason is None:
             names.append(name)
             continue
+        bad = name not in NOT_BIRDS
         for split in SPLITS:
-            for path in found[name][split]:
-                left_out.append(LeftOut(path, reason, bad=name not in NOT_BIRDS))
-    if len(names) == 1:
-        raise DataError(
-            f"{root} has one species, {names[0]}: give the folder above, or move its folders up."
-        )
+            left_out += [LeftOut(path, reason, bad) for path in found[name][split]]
     if classes is not None and not 2 <= classes <= len(names):
         raise DataError(
             f"{root} has {len(names)} species: classes={classes} is not between 2 and that."
         )
     names = names[:classes]
 
-    items = []
-    for split in SPLITS:
-        for number, name in enumerate(names):
-            items += [Item(path, number, split) for path in found[name][split]]
+    items = [
+        Item(path, number, split)
+        for split in SPLITS
+        for number, name in enumerate(names)
+        for path in found[name][split]
+    ]
     return Listing(
         "birds",
         root,
@@ -100,50 +108,58 @@ def scan(root, classes=None):
         variant=f"classes={classes}",
         split=partial(fill, missing=missing) if missing else None,
         refuse=partial(refuse_read, names),
+        note=note,
     )
 
 
-def find_species(root, stamps, left_out):
+def lie_in_splits(paths):
+    """Whether images lie in train/SPECIES. In boat/1.jpg and train/1.jpg "train" is a species."""
+    folders = [path.lower().split("/")[:-1] for path in paths]
+    alone = all(parts[0] in SPLIT_NAMES for parts in folders if parts)
+    return alone or any(parts[0] in SPLIT_NAMES for parts in folders if len(parts) > 1)
+
+
+def find_species(root, stamps, in_splits, left_out):
     """{species: {split: paths}}. Files in no species folder go to ``left_out``.
 
     Raises DataError where two folders of one split have the same name but for spelling.
     """
-    parts_of = {path: path.split("/") for path in stamps}
-    tops = {SPLIT_NAMES.get(parts[0].lower()) for parts in parts_of.values() if len(parts) > 1}
-    splits = tops - {None}
-    if not splits or (len(splits) == 1 and None in tops):  # "train" may be a species
-        parts_of = {path: ["train", *parts] for path, parts in parts_of.items()}
-    while wrapped(parts_of.values()):  # train/train/SPECIES, train/images/SPECIES
-        parts_of = {path: [parts[0], *parts[2:]] for path, parts in parts_of.items()}
+    below = {}  # path: its split, and its parts below that
+    for path in stamps:
+        split = "train"
+        parts = path.split("/")
+        if in_splits:
+            split = SPLIT_NAMES.get(parts.pop(0).lower())
+        if split:
+            below[path] = (split, parts)
+        else:
+            left_out.append(LeftOut(path, "is in none of train, valid and test", bad=False))
+    while below and wrapped(below.values()):  # train/train/SPECIES, train/images/SPECIES
+        below = {path: (split, parts[1:]) for path, (split, parts) in below.items()}
 
     found = defaultdict(lambda: defaultdict(list))
-    folders = {}  # (split, species): how its folder is called
-    for path, parts in parts_of.items():
-        split = SPLIT_NAMES.get(parts[0].lower())
-        if split is None:
-            left_out.append(LeftOut(path, "is in none of train, valid and test", bad=False))
-        elif len(parts) == 2:
+    folders = {}  # of each split and species
+    for path, (split, parts) in below.items():
+        if len(parts) < 2:
             left_out.append(LeftOut(path, "is in no species folder: move it into one"))
-        else:
-            name = species_name(parts[1])
-            called = folders.setdefault((split, name), parts[1])
-            if called != parts[1]:
-                raise DataError(
-                    f"{root}: the folders {called} and {parts[1]} of {split} would be one species, "
-                    f"{name}: rename one of them, or move their images into one."
-                )
-            found[name][split].append(path)
+            continue
+        name = species_name(parts[0])
+        folder = path.removesuffix("/".join(parts[1:]))
+        other = folders.setdefault((split, name), folder)
+        if other != folder:
+            raise DataError(
+                f"{root}: the folders {other} and {folder} would be one species of {split}, "
+                f"{name}: rename one of them, or move their images into one."
+            )
+        found[name][split].append(path)
     return found
 
 
 def wrapped(paths):
     """Whether each split holds nothing but one folder, and that holds nothing but folders."""
-    inside = defaultdict(set)
-    for parts in paths:
-        if len(parts) < 4:
-            return False
-        inside[parts[0]].add(parts[1])
-    return all(len(names) == 1 for names in inside.values())
+    splits = {split for split, _ in paths}
+    inside = {(split, *parts[:1]) for split, parts in paths}
+    return len(inside) == len(splits) and all(len(parts) > 2 for _, parts in paths)
 
 
 def species_name(folder):
@@ -158,9 +174,9 @@ def fill(hashes, targets, splits, missing):
     for number in np.unique(targets):
         rows = np.flatnonzero((targets == number) & (splits == "train"))
         drawn = split_photos(hashes[rows])
-        if (drawn == "train").sum() < 2:
-            continue  # too few to give any away
-        splits[rows] = np.where(np.isin(drawn, missing), drawn, "train")
+        given = np.isin(drawn, missing)
+        if len(rows) - given.sum() > 1:  # two must be left for training
+            splits[rows[given]] = drawn[given]
     return splits
 
 
@@ -176,15 +192,14 @@ def refuse_read(names, targets, splits):
 def refuse(name, found):
     """Why a species cannot be learnt or tested, or None."""
     present = [split for split in SPLITS if found[name][split]]
-    if not present:
-        return f"species {name} has no image that could be read: repair or remove its folder"
     if "train" not in present or len(present) == 1:
         hint = ""
         near = difflib.get_close_matches(name, found.keys() - {name}, n=1, cutoff=0.8)
         if near:
             hint = f" (is it {near[0]}? then rename the folder)"
         absent = " and ".join(split for split in SPLITS if split not in present)
-        return f"species {name} is in {' and '.join(present)} only{hint}: add it to {absent}"
+        only = f"species {name} is in {' and '.join(present)} only{hint}"
+        return f"{only}: add other images for {absent}"
     if len(found[name]["train"]) == 1:
         return f"species {name} has one training image: add some or remove the species"
     return None

@@ -1,16 +1,14 @@
 """Get the real data sets: a copy at hand, an archive, or a download from the first source."""
 
-import lzma
 import os
 import tarfile
 import zipfile
-import zlib
 from pathlib import Path, PureWindowsPath
 
 import helpers
-from helpers.engine.files import check_space, locked, made_beside
+from helpers.engine.files import FULL, check_space, locked, made_beside
 
-from .listing import DataError, folders, locate
+from .listing import DataError, describe, locate, sum_up, walk
 
 SOURCES = {
     "birds": [
@@ -22,22 +20,18 @@ SOURCES = {
     ],
     "landscapes": ["https://www.kaggle.com/datasets/arnaud58/landscape-pictures/versions/2"],
 }
-# What each set has that may lie anywhere below INPUTS. Any folder of photos looks like landscapes.
-SIGNS = {"birds": "[Tt][Rr][Aa][Ii][Nn]*/*/", "streets": "*/"}
+# Sets below INPUTS: their names, and what others have, too. Any photos look like landscapes.
+NAMED = {
+    "birds": "*bird-species*/",
+    "streets": "*lyft-udacity-challenge*/",
+    "landscapes": "[Ll]andscape*/",
+}
+SIGNS = {"birds": "[Tt][Rr][Aa][Ii][Nn]*/*/**/*.[JjPp][PpNn]*", "streets": "*/"}
 SPACE = {"birds": 5e9, "streets": 12e9, "landscapes": 2e9}  # bytes for the archive and its files
 
 READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 REPACK = "unpack it with another program, and give the folder"
 STRANGE = (b"Rar!", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd")
-BROKEN = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
-    NotImplementedError,
-    OSError,
-)
 
 
 def fetch(name, root, looks_right):
@@ -77,22 +71,18 @@ def fetch(name, root, looks_right):
 
 def find_input(name, looks_right):
     """The set below ``helpers.INPUTS``, where Kaggle mounts data sets to be read, or None."""
-    slugs = {page.partition("/versions")[0].rpartition("/")[2] for page in SOURCES[name]}
 
-    def is_input(folder):
-        known = folder.name in slugs
-        if name == "landscapes":
-            known |= folder.name.lower().startswith("landscape")
-        elif not known:
-            known = any(folder.glob(SIGNS[name]))
-        return known and locate(folder, looks_right) is not None
+    def has_signs(folder):
+        return name in SIGNS and any(folder.glob(SIGNS[name])) and looks_right(folder)
 
-    inputs = folders(helpers.INPUTS, depth=4)
-    folder = next((folder for folder in inputs if is_input(folder)), None)
-    if folder:
-        folder = locate(folder, looks_right)
-        print(f"Using {folder} for {name}, which is only read.")
-    return folder
+    for pattern, is_right in ((NAMED[name], looks_right), ("*/", has_signs)):
+        for place in (pattern, f"datasets/*/{pattern}"):
+            for folder in sorted(helpers.INPUTS.glob(place)):
+                found = locate(folder, is_right)
+                if found:
+                    print(f"Using {found} for {name}, which is only read.")
+                    return found
+    return None
 
 
 def download_kaggle(handle, place):
@@ -134,8 +124,10 @@ def unpack(archive, root, looks_right):
                     extract(archive, part)
     folder = locate(place, looks_right)
     if folder is None:
+        _, left_out = walk(place)
         raise DataError(
-            f"{archive} is unpacked in {place}, but holds no such data set: give another archive."
+            f"{archive} is unpacked in {place}, but holds no such data set "
+            f"({sum_up(left_out, place)}): give another archive."
         )
     return folder
 
@@ -144,13 +136,18 @@ def extract(archive, target):
     """Unpack. Refuse whatever is not a plain file or folder inside ``target``."""
     print(f"Unpacking {archive.name} …")
     try:
-        open_archive = zipfile.ZipFile if zipfile.is_zipfile(archive) else tarfile.open
+        with open(archive, "rb") as file:
+            if file.read(6).startswith(STRANGE):
+                raise DataError(
+                    f"{archive} is a .rar, .7z or .zst file, which is not read: {REPACK}."
+                )
+        open_archive = tarfile.open if tarfile.is_tarfile(archive) else zipfile.ZipFile
         with open_archive(archive) as file:
             file.extraction_filter = tarfile.data_filter  # of a .tar.gz
             space = 0
             spelled = {}  # Windows and macOS take names that differ in letter case for one
             found = members(file)
-            for name, is_plain, size, trouble in found.values():
+            for name, is_plain, size in found.values():
                 path = PureWindowsPath(name)  # splits at / and \, and knows drives
                 if not is_plain or path.anchor or ".." in path.parts:
                     raise DataError(
@@ -159,44 +156,53 @@ def extract(archive, target):
                     )
                 for part in [path, *path.parents]:
                     twin = spelled.setdefault(part, part)  # equal in any case
-                    if str(twin) != str(part):
+                    if twin.parts != part.parts:
                         raise DataError(
-                            f"{archive} holds {twin} and {part}, which differ only in letter case "
-                            "(one file on Windows): rename one of them, and pack it again."
+                            f"{archive} holds {twin.as_posix()} and {part.as_posix()}, "
+                            "which differ only in letter case (one file on Windows): rename one of "
+                            "them, and pack it again."
                         )
-                if trouble:
-                    raise DataError(f"{archive} {trouble}: {REPACK}.")
                 space += size
             check_space(target.parent, space)
             file.extractall(target, found)
-    except BROKEN as error:
-        if getattr(error, "errno", None):  # the disk's error, not the archive's
-            raise
-        with open(archive, "rb") as file:
-            start = file.read(6)
+    except DataError:
+        raise
+    except Exception as error:  # whatever a library says of an archive
         told = f"is no whole .zip or .tar file ({error}): download it again"
-        if start.startswith(STRANGE):
-            told = f"is a .rar, .7z or .zst file, which is not read: {REPACK}"
+        number = getattr(error, "errno", None)
+        if number in FULL:  # of the disk
+            raise
+        if number:
+            told = describe(error)
         raise DataError(f"{archive} {told}.") from error
 
 
 def members(file):
-    """{member: (name, whether it is a plain file or folder, bytes, what keeps it from us)}.
+    """{member: (name, whether it is a plain file or folder, bytes)}.
 
     A link in a .zip counts as a file, because ``zipfile`` unpacks it as one.
+
+    Raises:
+        DataError: members are packed in a way that is not read.
     """
-    if isinstance(file, tarfile.TarFile):
-        return {
-            member: (member.name, member.isreg() or member.isdir(), member.size, None)
-            for member in file
-        }
     found = {}
+    if isinstance(file, tarfile.TarFile):
+        for member in file:
+            is_plain = member.isreg() or member.isdir()
+            found[member] = (member.name, is_plain, member.size)
+        # What ``tarfile`` takes for the end may be a damaged header, or the file is cut off there.
+        file.fileobj.seek(file.offset)
+        block = file.fileobj.read(512)
+        if not block or any(block):
+            raise tarfile.ReadError("its end is missing")
+        while file.fileobj.read(2**20):  # packed ones compare their checksum at the end
+            pass
+        return found
     for member in file.infolist():
-        trouble = None
         if member.flag_bits & 1:
-            trouble = "is encrypted"
-        elif member.compress_type not in READ:
-            trouble = "is packed in a way that is not read (Deflate64?)"
+            raise DataError(f"{file.filename} is encrypted: {REPACK}.")
+        if member.compress_type not in READ:
+            raise DataError(f"{file.filename} is packed in a rare way (Deflate64?): {REPACK}.")
         member.filename = member.filename.replace("\\", "/")  # of Windows
-        found[member] = (member.filename, True, member.file_size, trouble)
+        found[member] = (member.filename, True, member.file_size)
     return found

@@ -19,6 +19,7 @@ class Inventory:
     near_duplicates: dict  # {"train – test": (how many pairs look alike, the first of them)}
     shares: dict  # streets: of all pixels, for each class, the camera's own bonnet apart
     classes: list  # those that are left
+    note: str = ""
 
     def __post_init__(self):
         self.left_out = [LeftOut(*entry) for entry in self.left_out]  # JSON makes lists of them
@@ -66,6 +67,8 @@ class Inventory:
             "Near-duplicates are pairs of images in two of the sets that look alike. They make a "
             "test too easy."
         ]
+        if self.note:
+            notes.append(self.note)
         if self.shares:
             shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())
             note = f"Share of the pixels: {shares}."
@@ -132,6 +135,7 @@ def take_stock(listing, records, faults, shares):
         across(hashes, splits, names),
         shares,
         classes,
+        listing.note,
     )
     table = {
         "name": names,

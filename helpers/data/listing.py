@@ -67,6 +67,7 @@ class Listing:
     split: Callable = None  # perceptual hashes, targets, splits so far -> splits
     refuse: Callable = None  # targets and splits of what was read -> {class number: why not}
     unit: str = "images"  # what a group is called; of "images", near-duplicates make a group
+    note: str = ""  # what else is to be told of this set
 
     def shapes(self, size):
         """{file: shape of one item's array}, all uint8."""

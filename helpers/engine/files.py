@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 ELSEWHERE = "give another folder with --root DIR or COURSEWORK_DATA"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # as on some network drives
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 lockless = []  # the first lock file there, once one line has told of it
 
 
@@ -61,7 +62,7 @@ def made_beside(place):
         yield part
         os.replace(part, place)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in FULL:
             raise
         raise DataError(f"{place.parent}: the disk is full; make room or {ELSEWHERE}.") from error
     finally:

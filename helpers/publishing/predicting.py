@@ -8,18 +8,24 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
-from helpers import REPORTS
+from helpers import REPORTS, plural
 from helpers.colour import put_lightness_back, rgb_to_grey, to_float
 from helpers.data.batches import ArrayDataset
 from helpers.data.decode import explain, open_image, to_rgb
-from helpers.data.listing import walk
+from helpers.data.listing import sum_up, walk
+from helpers.data.masks import SPARE
+from helpers.engine.checkpoint import read_checkpoint
 from helpers.engine.files import DataError, written_beside
-from helpers.image_figures import paint
+from helpers.figures import fonts_with
+from helpers.image_figures import class_key, paint, to_image
 from helpers.training import forward, load
 
 MADE = "python -m helpers predict"  # is written into the images, so that they may be replaced
+TABLES = {"classification": "predictions", "segmentation": "shares", "colorization": "coloured"}
+BILINEAR = Image.Resampling.BILINEAR
 BEST = 5  # species in the table
 ROWS = 256  # of a large photo that are coloured at once, so that memory holds them
 
@@ -32,110 +38,141 @@ class Answer(NamedTuple):
     """
 
     file: str
-    seen: np.ndarray  # uint8 (h, w, 3), as the run prepares images
+    image: np.ndarray  # uint8 (h, w, 3), as the run prepares images
     answer: torch.Tensor
-    own: np.ndarray  # uint8 (H, W, 3), the whole image; None for classification
     full: np.ndarray
+    own: np.ndarray  # uint8 (H, W, 3), the whole image; for classification as ``image``
 
 
 def predict(images, task="segmentation", run=None):
     """A trained network's answers: a list with an ``Answer`` for each of ``images``.
 
     Args:
-        images: files, folders of images, or uint8 arrays (H, W, 3).
+        images: one or several: files, folders of images, PIL images, or uint8 arrays (H, W, 3).
         task: classification, segmentation or colorization.
         run: the folder of a run, or of several, of which the newest is taken. None: the last
             network that was trained for this task.
 
     Raises:
-        DataError: there is no such run, or an image cannot be used.
+        DataError: there is no such run, or a file cannot be used.
+        TypeError: an array is no image.
     """
-    model, task = load(find_run(task, run))
-    if isinstance(images, str | Path | np.ndarray):
+    _, model, task = load_run(task, run)
+    if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) < 4:
         images = [images]
-    answers = []
-    for image in images:
-        files = [image] if isinstance(image, np.ndarray) else find_images([image])
-        answers += [answer_to(model, task, file) for file in files]
-    return answers
+    found, faults = find_images(images)
+    if faults:
+        raise DataError("; ".join(faults))
+    return [answer_to(model, task, image) for image in found]
 
 
-def find_run(task, run=None, model="*"):
-    """The folder of the newest run of a task at or below ``run``, or of all in ``REPORTS``."""
-    place = REPORTS
-    if run is not None:
-        place = Path(run).expanduser().absolute()
-    states = list(place.rglob(f"{task}-{model}-????????/last.pt"))
-    if (place / "last.pt").exists():
-        states = [place / "last.pt"]
-    if not states:
-        option = "" if model == "*" else f" --model {model}"
+def load_run(task, run=None, model=None):
+    """(folder, network, task) of the run that ``find_run`` finds, and a line that tells of it."""
+    folder = find_run(task, run, model)
+    state = read_checkpoint(folder / "last.pt")
+    about = state["about"]
+    trained_for = about["task"]["name"]
+    if trained_for != task or model not in (None, about["model"]):
         raise DataError(
-            f"{place} holds no trained network for {task}: train one with "
-            f"python -m helpers train {task}{option}, or name its folder with --run"
+            f"{folder} holds {about['model'] or 'a network'} for {trained_for}: "
+            "give another one with --run"
         )
-    return max(states, key=lambda state: state.stat().st_mtime).parent
+    epochs = plural(len(state["history"]), "epoch")
+    print(f"{folder}: {epochs} on {about['data'] or 'data of your own'}", flush=True)
+    return folder, *load(folder)
+
+
+def find_run(task, run=None, model=None):
+    """The folder of the newest run of a task at or below ``run``, or of all in ``REPORTS``.
+
+    Of several, those count that have finished an epoch.
+    """
+    place = Path(run or REPORTS).expanduser().absolute()
+    if (place / "last.pt").exists():
+        return place
+    tables = list(place.rglob(f"{task}-{model or '*'}-????????/history.csv"))
+    if not tables:
+        raise DataError(
+            f"{place} holds no trained {model or 'network'} for {task}: train one with "
+            f"python -m helpers train {task}, or name its folder with --run"
+        )
+    return max(tables, key=lambda table: table.stat().st_mtime).parent
 
 
 def find_images(images):
-    """The files that are named: files, those in folders, and those that fit patterns as *.jpg."""
-    files = []
+    """(images, faults): files, those in folders and of patterns; a sentence on each bad file."""
+    found = []
+    faults = []
     for named in images:
+        if not isinstance(named, str | Path):
+            found.append(named)
+            continue
         path = Path(named).expanduser()
-        fitting = sorted(map(Path, glob.glob(str(path))))
-        if path.is_dir():
-            stamps, _ = walk(path)
-            files += [path / name for name in stamps]
-        elif path.is_file():
-            files.append(path)
-        elif fitting:
-            files += fitting
-        else:
-            raise DataError(f"{path} is not there: give image files, or a folder of them")
-    return files
+        places = []
+        if not path.exists():
+            places = sorted(map(Path, glob.glob(str(path), recursive=True)))
+        for place in places or [path]:
+            if not place.is_dir():
+                found.append(place)
+                continue
+            try:
+                stamps, left_out = walk(place)
+            except DataError as error:
+                faults.append(str(error))
+                continue
+            found += [place / name for name in stamps if not is_ours(place / name)]
+            faults += [f"{place}/{one.file} {one.reason}" for one in left_out if one.bad]
+            if left_out:
+                print(f"Left out: {sum_up(left_out, place)}")
+    return found, faults
 
 
 def read(task, image):
-    """An image as the run prepares it, and as it is, both RGB; of species only the former.
+    """An image as the run prepares it, and as it is, both RGB; of species only the former, twice.
 
     Landscapes are not cropped: the shorter side gets its size, and the other one follows.
     """
-    height, width = task.settings.size
+    size = task.settings.size[::-1]
     if isinstance(image, np.ndarray):
-        small = own = Image.fromarray(image).convert("RGB")
-    else:
-        small = own = to_rgb(open_image(image, None if task.stride == 1 else max(height, width)))
+        image = Image.fromarray(image)
+
+    def decoded(least=None):
+        if isinstance(image, Image.Image):
+            return to_rgb(image)
+        return to_rgb(open_image(image, least))
+
     if task.name == "segmentation":
-        return own.resize((width, height), Image.Resampling.BILINEAR), own
-    if task.name == "classification":
-        return ImageOps.fit(small, (width, height), Image.Resampling.BILINEAR), None
-    scale = max(width / small.width, height / small.height)
-    sides = round(small.width * scale), round(small.height * scale)
-    return small.resize(sides, Image.Resampling.BILINEAR), own
+        own = decoded()
+        return own.resize(size, BILINEAR), own
+    small = decoded(max(size))  # as in training
+    if task.name == "colorization":
+        return ImageOps.cover(small, size, BILINEAR), decoded()
+    small = ImageOps.fit(small, size, BILINEAR)
+    return small, small
 
 
 @torch.no_grad()
 def answer_to(model, task, image):
-    """The ``Answer`` to one image, a file or an array. Raises DataError where it is none."""
-    name = "array" if isinstance(image, np.ndarray) else str(image)
+    """The ``Answer`` to one image, in a file or in memory. Raises DataError for a bad file."""
+    name = str(image) if isinstance(image, Path) else "array"
     try:
         small, own = read(task, image)
-    except DataError:
-        raise
     except Exception as error:  # whatever a decoder raises, the file is bad
+        if not isinstance(image, Path):
+            raise
         raise DataError(f"{name} {explain(image, error)}") from error
-    seen = np.asarray(small)
+    seen = np.array(small)
+    own = np.asarray(own)
     dataset = ArrayDataset(seen[None], None, [name])
     ((inputs, _, logits),) = forward(model, task, dataset, shared=False)
     answer = task.predict(logits, inputs)[0].cpu()
-    if task.name == "classification":
-        return Answer(name, seen, answer, None, answer.numpy())
-    own = np.asarray(own)
     if task.name == "segmentation":
         full = most_likely(logits[0].cpu(), own.shape[:2])
-    else:
+    elif task.name == "colorization":
         full = coloured(answer, own)
-    return Answer(name, seen, answer, own, full)
+    else:
+        full = answer.numpy()
+    return Answer(name, seen, answer, full, own)
 
 
 def most_likely(logits, size):
@@ -155,54 +192,56 @@ def coloured(answer, own):
 
     An enlarged answer is blurred. So it gives the colours alone, and the photo its lightness.
     """
+    size = own.shape[:2]
     full = np.empty_like(own)
-    enlarged = answer[None]
-    if answer.shape[1:] != own.shape[:2]:
-        enlarged = F.interpolate(enlarged, own.shape[:2], mode="bilinear")
+    enlarged = F.interpolate(answer[None], size, mode="bilinear")
     for top in range(0, len(own), ROWS):
         rows = slice(top, top + ROWS)
         rgb = enlarged[:, :, rows]
-        if answer.shape[1:] != own.shape[:2]:
-            photo = to_float(torch.from_numpy(own[rows]).permute(2, 0, 1)[None])
+        if answer.shape[1:] != size:
+            photo = to_float(torch.tensor(own[rows])).permute(2, 0, 1)[None]
             rgb = put_lightness_back(rgb, rgb_to_grey(photo))
-        full[rows] = (255 * rgb[0].permute(1, 2, 0)).round().byte().numpy()
+        full[rows] = to_image(rgb[0])
     return full
 
 
 def predict_files(images, task, run=None, out=None):
     """Write the answers to images, and a table of them, as ``python -m helpers predict`` does.
 
-    An image that cannot be used is told at the end, when the others are done.
+    Those of one stem get a "_" more; the table's column ``answer`` tells. A file that cannot be
+    used is told at the end, when the others are done. Images that ``predict`` has written are
+    passed over in folders.
 
     Raises:
         DataError: some could not be used; a file of somebody else would be overwritten.
     """
-    files = find_images(images)
-    folder = find_run(task, run)
-    model, task = load(folder)
+    folder, model, task = load_run(task, run)
+    files, faults = find_images(images)
     out = out or Path("predictions", folder.name)
-    print(f"Answers of {folder}, into {out}", flush=True)
+    place = ours(out / f"{TABLES[task.name]}.csv")
     rows = []
-    faults = []
-    names = set()
+    names = set()  # in small letters, which are the same as large ones to some systems
     for file in files:
+        name = file.stem
+        while name.casefold() in names:  # of a file in another folder, or with another suffix
+            name += "_"
+        names.add(name.casefold())
         try:
-            answer = answer_to(model, task, file)
+            columns = write_answer(task, answer_to(model, task, file), out, name)
         except DataError as error:
             faults.append(str(error))
             continue
-        name = file.stem
-        while name in names:  # of a file in another folder, or with another suffix
-            name += "_"
-        names.add(name)
-        rows.append({"file": str(file), **write_answer(task, answer, out, name)})
+        rows.append({"file": str(file), **columns, "answer": name, "run": folder.name})
     if rows:
         table = pd.DataFrame(rows)
-        with written_beside(ours(out / "predictions.csv")) as beside:
-            table.to_csv(beside, index=False)
-        print(table.to_string(index=False, max_cols=6, max_colwidth=60))
+        with written_beside(place) as beside:
+            table.to_csv(beside, index=False, errors="backslashreplace")
+        print(table.to_string(index=False, line_width=100, max_colwidth=60))
+    print(f"{plural(len(rows), 'image')} answered, in {out}")
     if faults:
-        raise DataError(f"{len(faults)} of {len(files)} files were left out. {'; '.join(faults)}")
+        raise DataError(
+            f"{len(faults)} of {len(faults) + len(rows)} files were left out. {'; '.join(faults)}"
+        )
 
 
 def write_answer(task, answer, out, name):
@@ -215,30 +254,29 @@ def write_answer(task, answer, out, name):
         return columns
     if task.name == "colorization":
         write_png(out / f"{name}_coloured.png", Image.fromarray(answer.full))
-        return {"coloured": f"{name}_coloured.png"}
-    shares = np.bincount(answer.full.ravel(), minlength=task.outputs) / answer.full.size
+        return {}
     ids = np.array(task.ids, np.uint8)
     write_png(out / f"{name}_mask.png", Image.fromarray(ids[answer.full]))
-    write_png(out / f"{name}_overlay.png", overlay(task, answer, shares))
-    return {label: round(share, 4) for label, share in zip(task.classes, shares, strict=True)}
+    write_png(out / f"{name}_overlay.png", overlay(task, answer))
+    shares = np.bincount(answer.full.ravel(), minlength=task.outputs) / answer.full.size
+    return dict(zip(task.classes, shares.round(4), strict=True))
 
 
-def overlay(task, answer, shares):
-    """The image with the colours of its classes laid over, and a key with their shares below."""
-    mixed = Image.blend(
-        Image.fromarray(answer.own), Image.fromarray(paint(answer.full, task.palette)), 0.5
-    )
-    letter = max(11, mixed.width // 50)
-    font = ImageFont.load_default(letter)
-    line = 3 * letter // 2
-    occurring = np.argsort(-shares)[: np.count_nonzero(shares)]
-    page = Image.new("RGB", (mixed.width, mixed.height + line * len(occurring) + letter), "white")
-    page.paste(mixed)
+def overlay(task, answer):
+    """The image with the colours of its classes laid over, and a key of them below."""
+    palette = task.palette or [ImageColor.getrgb(colour) for colour in SPARE[: task.outputs]]
+    mixed = answer.own // 2 + paint(answer.full, palette) // 2
+    key = class_key(answer.full, task.classes, palette)
+    letter = max(11, mixed.shape[1] // 50)
+    families = fonts_with(frozenset(f"a{''.join(key)}"))  # the last one has what others lack
+    font = ImageFont.truetype(findfont(families[-1]), letter)
+    page = ImageOps.expand(Image.fromarray(mixed), (0, 0, 0, 2 * letter * len(key)), "white")
     pen = ImageDraw.Draw(page)
-    for number, key in enumerate(occurring):
-        top = mixed.height + letter // 2 + number * line
-        pen.rectangle((letter, top, 3 * letter, top + letter), tuple(task.palette[key]), "black")
-        pen.text((4 * letter, top), f"{task.classes[key]}  {shares[key]:.1%}", "black", font)
+    top = len(mixed) + letter // 2
+    for label, colour in key.items():
+        pen.rectangle((0, top, letter, top + letter), tuple(colour), "black")
+        pen.text((2 * letter, top), label, "black", font)
+        top += 2 * letter
     return page
 
 
@@ -251,16 +289,17 @@ def write_png(path, image):
 
 def ours(path):
     """``path``, unless a file is there that ``predict`` has not written: then DataError."""
-    if not path.exists():
-        return path
-    try:
-        if path.suffix == ".csv":
-            known = path.read_text(encoding="utf-8").startswith("file,")
-        else:
-            with Image.open(path) as image:
-                known = image.info.get("Software") == MADE
-    except (OSError, ValueError):
-        known = False
-    if not known:
+    if path.exists() and not is_ours(path):
         raise DataError(f"{path} was not written by predict: give another folder with --out")
     return path
+
+
+def is_ours(path):
+    """Whether ``predict`` has written a file."""
+    try:
+        if path.suffix == ".csv":
+            return pd.read_csv(path, nrows=0).columns[-1] == "run"
+        with Image.open(path) as image:
+            return image.info.get("Software") == MADE
+    except Exception:  # whatever a decoder raises
+        return False

@@ -16,15 +16,18 @@ from helpers.data import DataError, download
 
 from .making import MAKE, count, make_birds, make_landscapes, make_streets, snapshot
 
+KINDS = ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"]
+
 
 def pack(folder, archive):
-    """All of a folder, below its own name, as a .zip or .tar.gz."""
+    """All of a folder, below its own name, as a .zip, .tar or packed .tar."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive, "w") as file:
             for path in sorted(folder.rglob("*")):
                 file.write(path, path.relative_to(folder.parent))
     else:
-        with tarfile.open(archive, "w:gz") as file:
+        packed = archive.suffix.removeprefix(".").removeprefix("tar")
+        with tarfile.open(archive, f"w:{packed}") as file:
             file.add(folder, folder.name)
     return archive
 
@@ -32,9 +35,9 @@ def pack(folder, archive):
 # Archives
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", MAKE)
-def test_archives_are_unpacked_once(tmp_path, prepare, kind, name):
+def test_archives_are_unpacked_once(tmp_path, prepare, kind, name, monkeypatch):
     source = MAKE[name](tmp_path / "in" / "set")
     archive = pack(source, tmp_path / f"{name} set.{kind}")
     data = prepare(name, archive)
@@ -43,6 +46,7 @@ def test_archives_are_unpacked_once(tmp_path, prepare, kind, name):
     assert (data.train.images == plain.train.images).all()
     (unpacked,) = (path for path in (tmp_path / "data" / "unpacked").iterdir() if path.is_dir())
     date = unpacked.stat().st_mtime_ns
+    monkeypatch.setattr(download, "locked", None)  # who only reads needs no lock
     prepare(name, str(archive))
     assert unpacked.stat().st_mtime_ns == date
 
@@ -87,14 +91,21 @@ def test_an_archive_that_leads_outside_is_refused_and_nothing_kept(tmp_path, pre
     assert not list(tmp_path.rglob("evil*"))
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_archive_that_is_cut_off_or_of_something_else_is_named(tmp_path, prepare, kind):
     archive = pack(make_birds(tmp_path / "set"), tmp_path / f"set.{kind}")
     with pytest.raises(DataError, match=r"set\..* is unpacked in .* holds no such data set"):
         prepare("streets", archive)
-    archive.write_bytes(archive.read_bytes()[:-2000])
-    with pytest.raises(DataError, match=r"(?s)set\..* is no whole .zip or .tar file.*again"):
-        prepare("birds", archive)
+    content = archive.read_bytes()
+    size = len(content)
+    ends = [0, size // 3, size // 2]
+    if kind == "tar":  # also between two files
+        with tarfile.open(archive) as file:
+            ends += [member.offset for member in file][1:]
+    for end in ends:
+        archive.write_bytes(content[:end])
+        with pytest.raises(DataError, match=r"set\..* is no whole .zip or .tar file.*again"):
+            prepare("birds", archive)
     assert len([path for path in (tmp_path / "data/unpacked").iterdir() if path.is_dir()]) == 1
 
 
@@ -111,7 +122,8 @@ def test_nothing_is_unpacked_or_downloaded_onto_a_full_disk(tmp_path, prepare, m
 # Copies at hand and downloads
 
 
-def test_what_was_copied_into_data_is_found_however_deep(tmp_path, prepare):
+def test_what_was_copied_into_data_is_found_however_deep(tmp_path, prepare, monkeypatch):
+    monkeypatch.setattr(download, "locked", None)
     make_landscapes(tmp_path / "data" / "landscapes" / "by" / "me")
     assert count(prepare("landscapes")) == 12
 
@@ -251,10 +263,21 @@ def test_archives_that_cannot_be_unpacked_are_named_with_what_to_do(tmp_path, pr
     broken = {
         "is encrypted: unpack it": patched(zipped(source, tmp_path / "e.zip"), 6, 8, 1),
         r"\(Deflate64\?\): unpack it": patched(zipped(source, tmp_path / "d.zip"), 8, 10, 9),
+        "Bad CRC-32 for file .*: download": patched(zipped(source, tmp_path / "s.zip"), 14, 16, 9),
+        "is a .zip file, which is not read: unpack": tmp_path / "n.zip",
+        "CRC check failed .*: download": pack(source, tmp_path / "s.tar.gz"),
+        "cannot be read": zipped(
+            source, tmp_path / "f.zip", lambda path: path.replace("1", 300 * "1")
+        ),
         "only in letter case": zipped(
             source, tmp_path / "c.zip", lambda path: path.replace("train/O", "Train/O")
         ),
     }
+    with zipfile.ZipFile(tmp_path / "n.zip", "w") as file:
+        file.write(zipped(source, tmp_path / "inner.zip"), "data/inner.zip")
+    content = bytearray((tmp_path / "s.tar.gz").read_bytes())
+    content[-6] ^= 1  # of the checksum
+    (tmp_path / "s.tar.gz").write_bytes(content)
     (tmp_path / "r.rar").write_bytes(b"Rar!\x1a\x07" + bytes(100))
     broken["which is not read: unpack it"] = tmp_path / "r.rar"
     for told, archive in broken.items():
@@ -264,13 +287,24 @@ def test_archives_that_cannot_be_unpacked_are_named_with_what_to_do(tmp_path, pr
 
 def test_sets_below_the_input_folder_are_found_and_only_read(tmp_path, monkeypatch, capsys):
     inputs = tmp_path / "input"
-    make_birds(inputs / "datasets/somebody/100-bird-species")
-    make_streets(inputs / "my-streets/lyft", 12)
+    make_birds(inputs / "a-set-of-cats/train-images", ("LION", "TIGER"), 9)
+    make_birds(inputs / "datasets/somebody/100-bird-species/birds")
+    make_streets(inputs / "my-streets", 12, [""])
     make_landscapes(inputs / "landscape-pictures")
+    make_landscapes(inputs / "holidays", 3)
+    (inputs / "reviews/train/good").mkdir(parents=True)
+    (inputs / "reviews/train/good/1.txt").write_text("a text")
     monkeypatch.setattr(helpers, "INPUTS", inputs)
+    monkeypatch.setattr(download, "locked", None)
     before = snapshot(inputs)
-    for name in ("birds", "streets", "landscapes"):
+    found = {"birds": 20, "streets": 10, "landscapes": 12}
+    for name in found:
         data = helpers.data.prepare(name, size=32, root=tmp_path / "data")
-        assert len(data.train) and not data.synthetic
+        assert count(data) == found[name] and not data.synthetic
         assert f"for {name}, which is only read" in capsys.readouterr().out
     assert snapshot(inputs) == before
+    (inputs / "datasets").rename(tmp_path / "datasets")
+    told = helpers.data.prepare("birds", size=32, root=tmp_path / "data")
+    assert told.classes == ["LION", "TIGER"]
+    make_birds(tmp_path / "data/birds")
+    assert "LION" not in helpers.data.prepare("birds", size=32, root=tmp_path / "data").classes
