@@ -12,7 +12,7 @@ import torch
 
 from helpers import VOID, losses
 from helpers.colour import ColourClasses, rgb_to_grey, to_float
-from helpers.metrics import ConfusionMatrix, MeanPSNR
+from helpers.metrics import ConfusionMatrix, MeanPSNR, is_counted
 from helpers.models import FCN, ResNet, UNet
 from helpers.presets import Settings, concerns
 
@@ -97,6 +97,10 @@ class Classification:
             logits, target, weight=self.weight, label_smoothing=smoothing
         )
 
+    def counted(self, target):
+        """How many images of a batch count in its mean loss, a scalar tensor."""
+        return torch.tensor(float(len(target)))
+
     def scores(self):
         """Collects predictions and targets, and then has ``metric`` as an attribute."""
         return ConfusionMatrix(len(self.classes))
@@ -155,6 +159,9 @@ class Segmentation(Classification):
         if self.settings.dice:
             loss = loss + self.settings.dice * losses.soft_dice(logits, target)
         return loss
+
+    def counted(self, target):
+        return is_counted(target, self.outputs).float().mean((1, 2)).sum()  # without void
 
     def predict(self, logits, inputs):
         return logits.argmax(1).byte()

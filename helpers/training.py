@@ -3,6 +3,7 @@
 import math
 import time
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,8 @@ def load(folder, model=None):
     state = read_checkpoint(Path(folder, "last.pt"))
     about = state["about"]
     task = restore(about["task"])
+    if task.settings.precision == "fp16" and not torch.cuda.is_available():
+        task.settings = replace(task.settings, precision="best")  # it was trained on a GPU
     if model is None and about["model"] not in task.models:
         raise ValueError(f"{folder} holds a network of your own: give it too, load(folder, model)")
     if model is None:
@@ -286,12 +289,12 @@ def evaluate(model, task, dataset):
     sums = [torch.zeros(2, device=engine.device)]
     for inputs, target, logits in forward(model, task, dataset):
         scores.update(task.predict(logits, inputs), target)
-        count = torch.full((), len(target), device=logits.device)
+        count = task.counted(target).to(logits.device)
         sums.append(torch.stack([task.loss(logits, target) * count, count]))
     sums = torch.stack(sums).cpu().double().sum(0)
     loss, count = total(engine, sums).tolist()
     scores.state = total(engine, scores.state)
-    return {"valid_loss": loss / count, task.metric: getattr(scores, task.metric)}
+    return {"valid_loss": loss / max(count, 1e-9), task.metric: getattr(scores, task.metric)}
 
 
 @torch.no_grad()

@@ -186,3 +186,19 @@ def test_views_move_void_like_any_class_and_mix_it_with_none():
     _, moved = augment(images, truth, 1.0, views)
     assert set(moved.unique().tolist()) <= {*range(CLASSES), VOID} and (moved[2] == VOID).all()
     assert torch.equal(halved(images, truth)[1], truth[:, ::2, ::2])
+
+
+def test_the_validation_loss_does_not_depend_on_how_void_falls_into_batches():
+    data = tiny_data("streets", size=(32, 32))
+    masks = data.valid.targets.copy()
+    masks[: len(masks) // 2, 4:] = VOID  # most of half of the images
+    masks[0] = VOID
+    valid = ArrayDataset(data.valid.images, masks, data.valid.names)
+    settings = replace(preset("smoke").segmentation, size=(32, 32))
+    found = []
+    for batch_size in (1, 5, len(valid)):
+        task = TASKS["segmentation"](data, replace(settings, batch_size=batch_size))
+        found.append(evaluate(build(task, "unet"), task, valid)["valid_loss"])
+    assert found == pytest.approx([found[0]] * 3, rel=1e-5)
+    nothing = ArrayDataset(valid.images[:1], masks[:1], ["void"])
+    assert evaluate(build(task, "unet"), task, nothing)["valid_loss"] == 0

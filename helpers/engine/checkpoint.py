@@ -175,7 +175,10 @@ def read_checkpoint(path):
             damaged = archive.testzip()
             if damaged:
                 raise zipfile.BadZipFile(f"{damaged} does not fit its checksum")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if "about" not in state:
+            raise ValueError("an older version has written it")
+        return state
     except (
         zipfile.BadZipFile,
         pickle.UnpicklingError,

@@ -34,6 +34,7 @@ def accelerator(precision="best"):
         AcceleratorState._reset_state()
         _engine = Accelerator(mixed_precision=precision)
         if precision == "fp16" and _engine.device.type == "cpu":
+            _engine = None
             raise ValueError("precision 'fp16' needs a GPU: on a CPU give 'no' (fp32) or 'bf16'")
     return _engine
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.engine.checkpoint import CheckpointError
 from helpers.optimizer import learning_rate
 from helpers.presets import PRESETS, preset
 from helpers.tasks import build
@@ -210,3 +211,16 @@ def test_a_network_of_ones_own_is_loaded_into_a_new_one_that_fits(tmp_path):
         load(folder, nn.Conv2d(3, 4, 1))
     loaded, _ = load(folder, nn.Conv2d(3, 3, 1))
     assert torch.equal(loaded.weight, own.weight)
+
+
+def test_a_run_of_fp16_predicts_without_a_gpu_and_one_of_an_older_version_says_so(tmp_path):
+    train(*make(epochs=1), folder=tmp_path)
+    (last,) = tmp_path.glob("*/last.pt")
+    state = torch.load(last)
+    state["about"]["task"]["settings"]["precision"] = "fp16"
+    torch.save(state, last)
+    model, task = load(last.parent)
+    assert predict(model, task, make()[2].test).shape == (11, 32, 32)
+    torch.save({"model": state["model"], "history": []}, last)
+    with pytest.raises(CheckpointError, match="an older version has written it"):
+        load(last.parent)
