@@ -8,6 +8,7 @@ from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import fill
 
 import ipywidgets
 import numpy as np
@@ -262,13 +263,14 @@ def hands_on(draw, text, **controls):
     """Controls above the figure ``draw(**values)``, which is redrawn when one of them is moved.
 
     Where ``draw`` raises BadFile, its message is shown. Nobody can move anything in a notebook that
-    ``python -m helpers run`` executes. It shows the first figure, and ``text`` says below it what
+    ``python -m helpers run`` executes. It shows the first figure, and ``text`` says above it what
     one could do.
     """
     still = draw(**{name: control.value for name, control in controls.items()})
-    still.text(
-        0.005, -0.01, f"In a running notebook: {text}", va="top", fontsize=7, color=GREY, wrap=True
-    )
+    # Above the figure: a legend moves to the lower edge of all that is drawn.
+    letters = int(18 * still.get_figwidth())  # in a line
+    told = fill(f"In a running notebook: {text}", letters)
+    still.text(0.005, 1.01, told, va="bottom", fontsize=7, color=GREY)
     if headless():
         return still
     return Live(draw, controls, still)
