@@ -168,15 +168,24 @@ def check_weights(model):
 def check_answers(model, task, dataset):
     """Raise ValueError unless a model's answers have the task's shape, before an epoch is lost.
 
-    It answers two images, in training mode and in evaluation mode, and is left as it was.
+    It answers two images, or a smaller batch, in training mode and in evaluation mode. Afterwards
+    it is as it was.
     """
     before = deepcopy(model.state_dict())
-    inputs, _ = task.sample(dataset, 2)
+    inputs, _ = task.sample(dataset, min(2, len(dataset), task.settings.batch_size))
     inputs = inputs.to(next(model.parameters()))
-    with torch.no_grad():
-        for mode in ("training", "evaluation"):
-            output = model.train(mode == "training")(inputs)
-            task.check_output(output, inputs, mode)
+    try:
+        with torch.no_grad():
+            for mode in ("training", "evaluation"):
+                output = model.train(mode == "training")(inputs)
+                task.check_output(output, inputs, mode)
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            raise ValueError(
+                "batches of one image leave batch norm a single value of each channel: give "
+                "--batch-size 2 or more, or a larger --size"
+            ) from None
+        raise
     model.load_state_dict(before)  # batch norm has counted them
 
 

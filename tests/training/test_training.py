@@ -54,7 +54,7 @@ def test_batches_have_one_size_and_every_image_comes_at_least_once(count, sizes)
         norm.eval()
     found = sizes_of_inputs(model)
     train(model, task, data)
-    seen = data.train.seen[2:]  # after the two that try the model
+    seen = data.train.seen[min(2, count) :]  # after those that try the model
     assert [size[0] for size in found] == sizes and set(seen) == set(range(count))
     assert seen[count:] == seen[: sum(sizes) - count], "not the epoch's first"
 
@@ -148,6 +148,13 @@ def test_a_network_of_ones_own_that_cannot_be_trained_is_told_before_the_first_e
     with pytest.raises(ValueError, match=re.escape(message)):
         train(wrong, task, data, folder=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_batches_of_one_image_too_small_for_batch_norm_are_refused_with_a_remedy():
+    model, task, data = make("resnet10", "classification", batch_size=1)
+    with pytest.raises(ValueError, match="give --batch-size 2 or more, or a larger --size"):
+        train(model, task, data)
+    assert len(train(*make("resnet10", "classification", batch_size=2, epochs=1))) == 1
 
 
 def test_the_trial_before_a_training_leaves_the_model_as_it_was():
