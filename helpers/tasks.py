@@ -197,17 +197,12 @@ class Colorization(Classification):
             self.colours = ColourClasses()
             batches = torch.arange(len(data.train)).split(64)
             self.colours.rebalance(to_float(data.train[rows.numpy()][0]) for rows in batches)
+            self.rare = self.colours.weights  # is saved, unlike ``colours``, which are large
             self.outputs = len(self.colours.centres)
             self.stride = self.colours.stride
 
     def make(self, **options):
         return UNet(1, self.outputs, stride=self.stride, **options)
-
-    def saved(self):
-        values = super().saved()
-        if self.colours is not None:
-            values["rare"] = self.colours.weights
-        return values
 
     def with_rarity(self, rarity):
         """This task, whose answers are read with rare colours raised by ``rarity``."""

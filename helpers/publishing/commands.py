@@ -24,10 +24,6 @@ Parser = partial(
     allow_abbrev=False,  # --seed is not --seeds
     formatter_class=partial(argparse.HelpFormatter, max_help_position=24, width=100),
 )
-GOES_ON = (
-    "Every finished epoch is saved: the same command, run again, goes on where it was stopped."
-)
-SEVERAL_GPUS = "On four GPUs: accelerate launch --multi_gpu --num_processes 4 -m helpers train {}"
 
 
 def main(arguments=None):
@@ -104,8 +100,10 @@ def add_train_task(tasks, task):
         task.name,
         help=f"on {task.data_set}",
         usage=f"python -m helpers train {task.name} [options]",
-        description=f"Train one network and evaluate it on the test set. {GOES_ON}",
-        epilog=SEVERAL_GPUS.format(task.name),
+        description="Train one network and evaluate it on the test set. Every finished epoch is "
+        "saved: the same command, run again, goes on where it was stopped.",
+        epilog="On four GPUs: accelerate launch --multi_gpu --num_processes 4 -m helpers train "
+        + task.name,
     )
     train.set_defaults(action=train_network)
     train.add_argument(
