@@ -27,8 +27,8 @@ class Settings:
     schedule: str = setting(
         "how the learning rate falls", "constant", ("constant", "linear", "cosine")
     )
-    optimizer: str = setting("what updates the weights", "adam", ("adam", "adamw"))
-    weight_decay: float = setting("how strongly AdamW shrinks the weights", 0.0)
+    optimizer: str = setting("what updates the weights", "adam", ("adam", "adamw", "muon"))
+    weight_decay: float = setting("how strongly AdamW and Muon shrink the weights", 0.0)
     augment: float | None = setting(
         "strength of the random views, 0 is none; by default the preset says it", 0.0
     )

@@ -30,7 +30,7 @@ BAD = {
         "mse",
         "no loss 'mse': choose one of cross_entropy, channel_cross_entropy, softmax_cross_entropy",
     ),
-    "optimizer": ("sgd", "no optimizer 'sgd': choose one of adam, adamw"),
+    "optimizer": ("sgd", "no optimizer 'sgd': choose one of adam, adamw, muon"),
     "precision": ("fp8", "no precision 'fp8': choose one of best, no, bf16, fp16"),
     "schedule": ("step", "no schedule 'step': choose one of constant, linear, cosine"),
 }

@@ -69,11 +69,16 @@ def test_kills_at_any_step_and_inside_each_write_leave_history_and_weights_bit_i
     assert_same(tmp_path / "disturbed", tmp_path / "undisturbed")
 
 
-def test_in_bf16_a_training_goes_on_to_the_same_bits_and_learns_what_fp32_does(tmp_path):
-    undisturbed = rows_of(None, precision="bf16")
-    rows_of(tmp_path, stop=2, precision="bf16")
-    assert rows_of(tmp_path, precision="bf16") == undisturbed
-    for row, in_fp32 in zip(undisturbed, rows_of(None), strict=True):
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_in_bf16_a_training_goes_on_to_the_same_bits_and_learns_what_fp32_does(
+    optimizer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("helpers.optimizer.best_precision", lambda: "bf16")  # Muon multiplies so
+    changes = {"precision": "bf16", "optimizer": optimizer}
+    undisturbed = rows_of(None, **changes)
+    rows_of(tmp_path, stop=2, **changes)
+    assert rows_of(tmp_path, **changes) == undisturbed
+    for row, in_fp32 in zip(undisturbed, rows_of(None, optimizer=optimizer), strict=True):
         assert row["train_loss"] != in_fp32["train_loss"]
         assert row["train_loss"] == pytest.approx(in_fp32["train_loss"], rel=0.05)
     weights = read_checkpoint(only(tmp_path))["model"].values()

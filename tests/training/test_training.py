@@ -18,23 +18,23 @@ from tests.training.tiny import SETTINGS, Watched, make, train
 NETWORKS = {"classification": "resnet18", "segmentation": "unet", "colorization": "unet"}
 
 
-@pytest.mark.parametrize(("name", "task", "shape"), [
-    ("resnet18", "classification", (11, 3)),
-    ("plain18", "classification", (11, 3)),
-    ("fcn", "segmentation", (11, 32, 32)),
-    ("unet_no_skips", "segmentation", (11, 32, 32)),
-    ("unet_without_1_2", "colorization", (11, 3, 32, 32)),
+@pytest.mark.parametrize(("name", "task", "optimizer", "shape"), [
+    ("resnet18", "classification", "adam", (11, 3)),
+    ("plain18", "classification", "muon", (11, 3)),
+    ("fcn", "segmentation", "adamw", (11, 32, 32)),
+    ("unet_no_skips", "segmentation", "muon", (11, 32, 32)),
+    ("unet_without_1_2", "colorization", "adam", (11, 3, 32, 32)),
 ])  # fmt: skip
 def test_a_training_learns_and_broken_off_and_resumed_it_comes_to_the_same_bits(
-    name, task, shape, tmp_path
+    name, task, optimizer, shape, tmp_path
 ):
-    whole, kind, data = make(name, task)
+    whole, kind, data = make(name, task, optimizer=optimizer)
     rows = train(whole, kind, data)
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert predict(whole, kind, data.test).shape == shape
     written = set()
     for stop in (1, 2, None, None):
-        model, *_ = make(name, task)
+        model, *_ = make(name, task, optimizer=optimizer)
         again = train(model, kind, data, stop, folder=tmp_path)
         assert again == rows[:stop]
         (last,) = tmp_path.glob("*/last.pt")
@@ -42,7 +42,7 @@ def test_a_training_learns_and_broken_off_and_resumed_it_comes_to_the_same_bits(
             torch.testing.assert_close(model.state_dict(), whole.state_dict(), rtol=0, atol=0)
             written.add(last.stat().st_mtime_ns)
     assert len(written) == 1, "a finished run was written again"
-    other, kind, data = make(name, task, seed=1)
+    other, kind, data = make(name, task, optimizer=optimizer, seed=1)
     assert train(other, kind, data) != rows
 
 

@@ -162,7 +162,7 @@ def launched(folder):
         "scores": evaluate(model, task, data.test),
         "touched": [path for path in touched if str(folder) in path],
         "resumed": rows_of(folder / "one then two", group_norm=True),
-        "batch norm": rows_of(None),
+        "batch norm": rows_of(None, optimizer="muon"),
     }
     rows_of(folder / "two then one", stop=2, group_norm=True)
     (folder / f"rank{rank}.json").write_text(json.dumps(found))
