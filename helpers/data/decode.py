@@ -15,6 +15,9 @@ MAX_PIXELS = 90_000_000  # to be decoded: more take more memory than a photo eve
 # Pillow refuses twice as many. A phone makes 200 million, which ``draft`` halves and halves again.
 Image.MAX_IMAGE_PIXELS = 210_000_000
 MIN_SIDE = 16
+BITS = 258  # tags of a TIFF, and below whether 0 is white, and whether colours lie apart
+MEANING = 262
+PLANES = 284
 ORIENTATION = 0x0112  # the EXIF tag, and how each of its values is turned upright
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # by the numbers in Image.Transpose
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -78,17 +81,23 @@ def load(file, least):
             f"has {found}, more than any photo (a decompression bomb?): remove it or shrink it"
         )
 
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    if max(tags.get(BITS, (8,))) > 8 and (tags.get(MEANING) == 0 or tags.get(PLANES) == 2):
+        raise BadFile("is a 16-bit TIFF of a rare kind (planes, or 0 is white): save 8-bit PNG")
     upper_bytes = ";16" in str(image.tile)  # are what Pillow keeps of colours of 16 bits
+    turned = orientation_of(image) in TURNS  # a TIFF is turned while it is loaded
     image.load()
     if upper_bytes and not is_deep(image):
         check_range(image.convert("RGB"), 255)
     orientation = orientation_of(image)
-    if orientation not in TURNS:
-        return image
-    upright = image.transpose(TURNS[orientation])
-    upright.format = image.format
-    upright.info["turned"] = True
-    return upright
+    if orientation in TURNS:
+        kind = image.format
+        image = image.transpose(TURNS[orientation])
+        image.format = kind
+        turned = True
+    if turned:
+        image.info["turned"] = True
+    return image
 
 
 def orientation_of(image):

@@ -139,13 +139,16 @@ def saved(kind, cut=1.0, flip=None):
     return write
 
 
-def values(low, high, kind, channels=()):
+def values(low, high, kind, channels=(), **how):
     """Writes a TIFF of numbers, evenly spread from ``low`` to ``high``."""
+    how.setdefault("photometric", "rgb" if channels else "minisblack")
 
     def write(path):
         numbers = np.linspace(low, high, 64 * 48).reshape(48, 64, *(1 for _ in channels))
         numbers = np.broadcast_to(numbers, (48, 64, *channels)).astype(kind)
-        tifffile.imwrite(path, numbers, photometric="rgb" if channels else "minisblack")
+        if "planarconfig" in how:
+            numbers = numbers.transpose(2, 0, 1)
+        tifffile.imwrite(path, numbers, **how)
 
     return write
 
@@ -172,6 +175,14 @@ BAD = {
     "a large photo": (flat("RGB", 129, 96), ["129×96 pixels, more than any photo"]),
     "12 bits of 16": (values(0, 4095, "u2"), ["0 to 65535, or none above a quarter", "8-bit PNG"]),
     "12 bits of 16, in colour": (values(0, 4095, "u2", [3]), ["0 to 255, or none above", "scale"]),
+    "16 bits, 0 is white": (
+        values(0, 65535, "u2", photometric="miniswhite"),
+        ["is a 16-bit TIFF of a rare kind", "8-bit PNG"],
+    ),
+    "16 bits in planes": (
+        values(0, 65535, "u2", [3], planarconfig="separate"),
+        ["is a 16-bit TIFF of a rare kind", "8-bit PNG"],
+    ),
     "32 bits": (values(0, 2e9, "u4"), ["values outside of 0 to 65535"]),
     "negative numbers": (values(-1000, 30_000, "i2"), ["values outside of 0 to 65535"]),
     "fractions up to 255": (values(0, 255, "f4"), ["values outside of 0 to 1"]),
@@ -268,11 +279,12 @@ def test_a_file_or_folder_that_may_not_be_read_is_read_once_it_may(tmp_path, pre
         prepare("birds", source)
 
 
-def test_a_street_turned_by_exif_is_refused(tmp_path, prepare):
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])  # Pillow turns a TIFF while it loads it
+def test_a_street_turned_by_exif_is_refused(tmp_path, prepare, kind):
     source = MAKE["streets"](tmp_path / "set", 11)
     exif = Image.Exif()
     exif[decode.ORIENTATION] = 3
-    photo(3).save(source / "dataA/CameraRGB/02_00_003.png", exif=exif)
+    photo(3).save(source / "dataA/CameraRGB/02_00_003.png", kind, exif=exif)
     words = ["is turned by EXIF", "save both upright"]
     left_out(prepare, "streets", source, "dataA/CameraRGB/02_00_003.png", *words, others=8)
 
