@@ -54,13 +54,3 @@ def augment(images, target, strength, views):
     gain = 1 + 0.25 * strength * contrast
     images = (images - 0.5) * gain + 0.5 + 0.125 * strength * brightness
     return images.clamp(0, 1), target
-
-
-def halved(images, target):
-    """Images (N, C, H, W) and masks (N, H, W) at half their size, rounded up.
-
-    A pixel is the mean of four, its class that of the upper left one. Other targets stay the same.
-    """
-    if target.ndim == 3:
-        target = target[:, ::2, ::2]
-    return F.avg_pool2d(images, 2, ceil_mode=True), target

@@ -77,7 +77,7 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon
 
 
 def make_optimizer(model, settings):
-    """Adam, AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101) or Muon over a model's parameters.
+    """Adam, Muon, or AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101), for a whole model.
 
     Weight decay applies to weights alone, not to biases and batch norm. Muon leaves those, the
     first layer, the head and linear layers to AdamW.

@@ -32,7 +32,6 @@ class Settings:
     augment: float | None = setting(
         "strength of the random views, 0 is none; by default the preset says it", 0.0
     )
-    coarse: float = setting("share of the epochs, the first ones, at half the image size", 0.0)
     loss: str = setting("what is minimised", "cross_entropy", LOSSES)
     label_smoothing: float = setting(
         "probability that the target gives to the other classes",
@@ -56,7 +55,7 @@ class Settings:
     @property
     def open_ended(self):
         """Whether each epoch is the same, however many are to come."""
-        return self.schedule == "constant" and self.augment is not None and not self.coarse
+        return self.schedule == "constant" and self.augment is not None
 
     def strength(self, steps):
         """How strongly to augment in a training of so many steps.
@@ -120,7 +119,6 @@ BETTER = {  # what won on photographs: see tests/benchmarks/README.md
         "weight_decay": 0.01,
         "balance": 0.5,
         "dice": 1.0,
-        "coarse": 0.6,
         **ADAMW,
     },
     "colorization": {"lr": 4e-3, "weight_decay": 0.01, "loss": "colour_classes", **ADAMW},

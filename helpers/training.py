@@ -12,7 +12,7 @@ from accelerate.utils import broadcast, gather_object
 from accelerate.utils.memory import should_reduce_batch_size
 from tqdm.auto import tqdm
 
-from helpers.augment import augment, draw_views, halved
+from helpers.augment import augment, draw_views
 from helpers.colour import to_float
 from helpers.engine.checkpoint import Checkpoint, describe_run, read_checkpoint, read_code
 from helpers.engine.device import accelerator, describe_device, hide_bars, layout, total
@@ -247,7 +247,6 @@ def train_epoch(engine, network, optimizer, task, train, epoch):
     order = order.repeat(2)[: steps * size]
 
     strength = settings.strength(settings.epochs * steps)
-    is_coarse = epoch < int(settings.coarse * settings.epochs)
     memory_format = layout(network)
     network.train()
     batch_losses = []
@@ -265,8 +264,6 @@ def train_epoch(engine, network, optimizer, task, train, epoch):
         views = draw_views(size, generator)[:, mine]
         images, target = _to_device(train[rows[mine].numpy()], engine.device)  # uint8 (B, 3, H, W)
         images, target = augment(to_float(images), target, strength, views)
-        if is_coarse:
-            images, target = halved(images, target)
         inputs, target = task.inputs(images, target)
         inputs = inputs.contiguous(memory_format=memory_format)
 

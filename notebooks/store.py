@@ -24,15 +24,16 @@ from helpers.results import joined, saved_rows, show
 
 COLAB = "https://colab.research.google.com"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+JPEG = {"quality": 90, "subsampling": 0, "optimize": True}  # colours at full size
 LARGE = 20_000  # characters of an image in a notebook; GitHub shows no large notebook
 GALLERY = (  # what the README shows of reports/quick/figures
-    "border_closeups",
-    "colorization_comparison",
-    "learning_curves_residual_plain",
-    "psnr_by_level",
-    "red_mornings",
-    "segmentation_comparison",
-    "what_skips_buy",
+    "border_closeups.png",
+    "colorization_comparison.jpg",
+    "learning_curves_residual_plain.png",
+    "psnr_by_level.png",
+    "red_mornings.jpg",
+    "segmentation_comparison.jpg",
+    "what_skips_buy.png",
 )
 SUMMARY = (  # a line each of the README's table: its name, task and score, and whose they are
     ("birds: accuracy", "classification", "accuracy", "residual", "plain", "colour histogram"),
@@ -55,7 +56,7 @@ def store_run(folder):
         return
     for source in NOTEBOOKS:
         store(folder / source.name, source)
-    store_gallery(folder / "figures")
+    store_gallery(folder / "figures", ROOT / "notebooks" / "gallery")
 
 
 def store(executed, source):
@@ -113,14 +114,14 @@ def without_folders(text):
 
 
 def smaller(png):
-    """(MIME type, bytes) of the same image: a JPEG where that is less than half as large."""
+    """(MIME type, bytes) of the same image in the same colours, as JPEG where that is smaller."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
-    photo = io.BytesIO()
-    image.save(photo, "JPEG", quality=85)
-    if 2 * len(photo.getvalue()) < len(png):
-        return "image/jpeg", photo.getvalue()
     drawing = io.BytesIO()
-    image.quantize(256, dither=Image.Dither.NONE).save(drawing, "PNG", optimize=True)
+    image.save(drawing, "PNG", optimize=True)
+    photo = io.BytesIO()
+    image.save(photo, "JPEG", **JPEG)
+    if len(photo.getvalue()) < len(drawing.getvalue()):
+        return "image/jpeg", photo.getvalue()
     return "image/png", drawing.getvalue()
 
 
@@ -144,14 +145,16 @@ def store_summary(folder, command):
     put_into_readme("summary", "\n".join(lines))
 
 
-def store_gallery(figures):
-    """Small copies of the README's figures, beside the notebooks that made them."""
-    place = ROOT / "notebooks" / "gallery"
-    place.mkdir(exist_ok=True)
-    for name in GALLERY:
-        with Image.open(figures / f"{name}.png") as image:
+def store_gallery(figures, place, names=GALLERY):
+    """Small copies in ``place`` of the figures that the README shows."""
+    for name in names:
+        with Image.open((figures / name).with_suffix(".png")) as image:
             image.thumbnail((900, 900))
-            image.convert("RGB").quantize(128).save(place / f"{name}.png", optimize=True)
+            save = image.convert("RGB").save
+            if name.endswith("jpg"):
+                save(place / name, **JPEG)
+            else:
+                save(place / name, optimize=True)
 
 
 def refer():

@@ -4,7 +4,7 @@ from math import pi
 import pytest
 import torch
 
-from helpers.augment import augment, draw_views, halved
+from helpers.augment import augment, draw_views
 
 HEIGHT, WIDTH = 32, 48
 NAMES = ("flip", "turn", "zoom", "right", "down", "brightness", "contrast")
@@ -69,14 +69,3 @@ def test_augmentation_moves_mask_and_image_alike_and_invents_no_class():
     for image, ids in zip(moved[:, 0], target, strict=True):
         levels = torch.stack([image[ids == c].median() for c in ids.unique()])
         assert (image[..., None] - levels).abs().min(-1).values.mean() < 0.02
-
-
-def test_half_the_size_is_the_mean_of_four_pixels_and_one_of_their_classes():
-    images = torch.rand(2, 3, 5, 8)
-    mask = torch.randint(0, 9, (2, 5, 8))
-    small, target = halved(images, mask)
-    assert small.shape == (2, 3, 3, 4) and torch.equal(target, mask[:, ::2, ::2])
-    torch.testing.assert_close(small[0, 1, 1, 2], images[0, 1, 2:4, 4:6].mean())
-    torch.testing.assert_close(small[1, 0, 2, 0], images[1, 0, 4, :2].mean())  # at the odd edge
-    labels = torch.tensor([3, 1])
-    assert halved(images, labels)[1] is labels

@@ -1,6 +1,7 @@
 """The notebooks as ``python -m helpers`` runs and stores them, and its other commands."""
 
 import importlib
+import io
 import json
 import os
 import re
@@ -14,15 +15,16 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 
-from helpers import headless
+from helpers import headless, image_figures
 from helpers.models import resnet
 from helpers.publishing import colab, commands, notebooks
 from helpers.publishing.commands import main
 from helpers.publishing.edited import write_notebook
 from helpers.publishing.notebooks import NOTEBOOKS, NotebookFailed, execute
 from helpers.tasks import TASKS
-from notebooks.store import code_digest, store
+from notebooks.store import code_digest, smaller, store, store_gallery
 from tests.data.making import make_landscapes, make_streets, mask_image, photo
 
 STUDY = """degradation_by_depth lesions gradient_correlation loss_landscape fcn_skips domain_shift
@@ -331,3 +333,22 @@ def test_storing_keeps_the_codes_own_outputs_without_parameters_widgets_and_path
     with pytest.raises(NotebookFailed, match="made from other code"):
         store(tmp_path / "executed.ipynb", source)
     assert source.read_bytes() == before
+
+
+def test_stored_figures_keep_their_colours(tmp_path):
+    """True colours down to a sunset's: a palette of 128 once turned its pink into brown."""
+    sky = np.linspace([230, 163, 134], [60, 90, 160], 48)  # (rows, 3)
+    images = np.broadcast_to(sky[:, None], (4, 48, 64, 3)).astype(np.uint8).copy()
+    for number, image in enumerate(images):
+        image[30:] = np.linspace([40 * number, 90, 30], [20, 60, 20 * number], 64)
+    figure = image_figures.gallery(images, list("abcd"), columns=4)
+    run = io.BytesIO()
+    figure.savefig(run, format="png", dpi=150)
+    _, stored = smaller(run.getvalue())
+    (tmp_path / "red_mornings.png").write_bytes(run.getvalue())
+    store_gallery(tmp_path, tmp_path, ["red_mornings.jpg"])
+    for copy in (io.BytesIO(stored), tmp_path / "red_mornings.jpg"):
+        with Image.open(run) as one, Image.open(copy) as other:
+            one.thumbnail(other.size)
+            pixels = [np.asarray(image.convert("RGB")) for image in (one, other)]
+        assert deltaE_ciede2000(*map(rgb2lab, pixels)).mean() < 1

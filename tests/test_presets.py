@@ -21,7 +21,6 @@ BAD = {
     "lr": (0.0, "lr=0.0: give a finite number above 0"),
     "weight_decay": (-0.1, "weight_decay=-0.1: give a finite number of at least 0"),
     "augment": (math.inf, "augment=inf: give a finite number of at least 0"),
-    "coarse": (-0.5, "coarse=-0.5: give a finite number of at least 0"),
     "label_smoothing": (math.nan, "label_smoothing=nan: give a finite number of at least 0"),
     "balance": (-1.0, "balance=-1.0: give a finite number of at least 0"),
     "dice": (math.inf, "dice=inf: give a finite number of at least 0"),

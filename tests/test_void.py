@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from helpers import VOID, baselines, image_figures, losses, metrics
-from helpers.augment import augment, draw_views, halved
+from helpers.augment import augment, draw_views
 from helpers.data.batches import ArrayDataset
 from helpers.presets import preset
 from helpers.skips import crispness_by_distance
@@ -185,7 +185,6 @@ def test_views_move_void_like_any_class_and_mix_it_with_none():
     views = draw_views(3, torch.Generator().manual_seed(0))
     _, moved = augment(images, truth, 1.0, views)
     assert set(moved.unique().tolist()) <= {*range(CLASSES), VOID} and (moved[2] == VOID).all()
-    assert torch.equal(halved(images, truth)[1], truth[:, ::2, ::2])
 
 
 def test_the_validation_loss_does_not_depend_on_how_void_falls_into_batches():

@@ -83,7 +83,7 @@ class Checkpoint:
         if not open_ended:
             return (
                 f"starts anew, as the schedule of {shorter.parent.name} ended with its last epoch: "
-                "more epochs need a constant rate and views, and no coarse epochs"
+                "more epochs need a constant rate and constant views"
             )
         self._take(shorter)
         return ""

@@ -243,10 +243,8 @@ def contest(work, folder, seconds, count, planned, seed):
         for name, share in [*((name, 1.0) for name in work.models), (work.models[0], 0.4)]:
             epochs = next(plans, None)
             if epochs is None:
-                trial = replace(best, epochs=4, coarse=best.coarse and 0.5)
-                rows = trained(kind(data, trial), name, data)[1]
-                _, small, *full = [row["seconds"] for row in rows]  # the first epoch is slower
-                each = best.coarse * small + (1 - best.coarse) * min(full)
+                rows = trained(kind(data, replace(best, epochs=3)), name, data)[1]
+                each = min(row["seconds"] for row in rows)  # the first epoch is slower
                 epochs = max(1, int((share * budget - decoding) / each))
             contestant = f"`best`, {name}, {share:.0%} of that time"
             if count:

@@ -251,8 +251,8 @@ def enlarged(kind, size, counts, folder):
 
 
 def full_size(options, ceiling):
-    """A table of one epoch of each network, and of a coarse one where the preset has such."""
-    columns = ["preset", "network", "images", "images/s", "… coarse", "bare", "whole preset"]
+    """A table of one epoch of each network."""
+    columns = ["preset", "network", "images", "images/s", "bare", "whole preset"]
     columns += ["GiB", "GFLOP an image", "of the ceiling"]
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -267,36 +267,29 @@ def full_size(options, ceiling):
                 found[kind] = enlarged(kind, chosen.size, counts, Path(folder))
             data = found[kind]
             settings = replace(chosen, epochs=1)
-            if chosen.coarse:  # one epoch of each size
-                settings = replace(chosen, epochs=2, coarse=0.5)
             task = TASKS[name](data, settings)
             warm = copy(task)
             warm.settings = replace(settings, limit=2 * chosen.batch_size)
             list(fit(build(task, model), warm, data, log=lambda line: None))
             torch.cuda.reset_peak_memory_stats()
-            *small, large = fit(build(task, model), task, data, log=lambda line: None)
+            (row,) = fit(build(task, model), task, data, log=lambda line: None)
             memory = torch.cuda.max_memory_allocated() / 2**30
             make = partial(build, task, model)
             case = Case("", make, kind, chosen.size, chosen.batch_size, 30 * chosen.batch_size)
             rounds, needs = bare_rounds(case, task, data), gflop(case, task, data)
             next(rounds)
-            early = int(chosen.coarse * chosen.epochs)
-            seconds = (chosen.epochs - early) * large["seconds"] + sum(
-                early * row["seconds"] for row in small
-            )
+            seconds = chosen.epochs * row["seconds"]
             cells = [
                 which,
                 f"{name}, {model}",
                 f"{len(data.train)}",
-                f"{large['images_per_s']:.0f}",
-            ]
-            cells += [f"{small[0]['images_per_s']:.0f}" if small else "–", f"{next(rounds):.0f}"]
-            cells += [
+                f"{row['images_per_s']:.0f}",
+                f"{next(rounds):.0f}",
                 f"{chosen.epochs} epochs, {seconds / 60:.1f} min",
                 f"{memory:.1f}",
                 f"{needs:.1f}",
             ]
-            cells += [f"{100 * large['images_per_s'] * needs / ceiling:.0f} %"]
+            cells += [f"{100 * row['images_per_s'] * needs / ceiling:.0f} %"]
             print("| " + " | ".join(cells) + " |", flush=True)
 
 

@@ -25,7 +25,7 @@ from tests.training.tiny import make, quiet, train
 def everything(folder=None):
     """What notebooks compute and show: histories, scores, answers, experiments and images."""
     resnet, birds, flock = make("resnet18", "classification", label_smoothing=0.1)
-    unet, streets, city = make(balance=0.5, dice=1.0, coarse=0.5)
+    unet, streets, city = make(balance=0.5, dice=1.0)
     trained = [
         (resnet, birds, flock),
         (unet, streets, city),

@@ -57,7 +57,9 @@ def test_a_batch_that_processes_cannot_share_equally_is_refused():
         train_epoch(engine, model, None, task, data.train, 0)
 
 
-def test_two_processes_have_the_loss_curve_of_one_and_learn_with_batch_norm_and_muon_too(two, alone):
+def test_two_processes_have_the_loss_curve_of_one_and_learn_with_batch_norm_and_muon_too(
+    two, alone
+):
     close(two.one["rows"], alone)
     for name in ("rows", "batch norm"):
         rows = two.one[name]

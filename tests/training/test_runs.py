@@ -128,7 +128,7 @@ def test_edits_of_helper_files_between_two_scripts_start_a_run_anew_and_comments
     edit("models/unet.py", "F.max_pool2d(", "F.avg_pool2d(")
     mine, unet = run(edited(MINE, "torch.relu(", "nn.functional.gelu("))
     assert ANEW in mine and ANEW in unet
-    edit("augment.py", "def halved(", "AT_MOST = 3\n\n\ndef halved(")
+    edit("augment.py", "def augment(", "AT_MOST = 3\n\n\ndef augment(")
     mine, unet = run(MINE)
     assert ANEW in mine and ANEW in unet
 
@@ -230,7 +230,6 @@ def test_more_epochs_go_on_after_those_of_a_shorter_run_and_end_in_the_same_bits
 
 @pytest.mark.parametrize("changes", [
     {"schedule": "linear"},
-    {"schedule": "constant", "coarse": 0.5},
     {"schedule": "constant", "augment": None},
 ])  # fmt: skip
 def test_more_epochs_of_a_run_whose_schedule_ended_start_anew_and_say_why(changes, tmp_path):

@@ -68,14 +68,6 @@ def sizes_of_inputs(model):
     return found
 
 
-@pytest.mark.parametrize("task", NETWORKS)
-def test_coarse_epochs_come_first_and_see_images_of_half_the_size(task):
-    model, task, data = make(NETWORKS[task], task, epochs=3, coarse=0.6)
-    found = sizes_of_inputs(model)
-    train(model, task, data)
-    assert [size[2:] for size in found] == [(16, 16)] * 4 + [(32, 32)] * 8
-
-
 def test_evaluation_leaves_the_training_mode_and_ignores_the_batch_size():
     model, task, data = make()
     first = evaluate(model.train(), task, data.valid)
