@@ -24,7 +24,7 @@ from helpers.results import joined, saved_rows, show
 
 COLAB = "https://colab.research.google.com"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-JPEG = {"quality": 90, "subsampling": 0, "optimize": True}  # colours at full size
+JPEG = {"quality": 94, "subsampling": 0, "optimize": True}  # colours at full size
 LARGE = 20_000  # characters of an image in a notebook; GitHub shows no large notebook
 GALLERY = (  # what the README shows of reports/quick/figures
     "border_closeups.png",

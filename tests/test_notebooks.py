@@ -18,6 +18,7 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from helpers import headless, image_figures
+from helpers.data import prepare
 from helpers.models import resnet
 from helpers.publishing import colab, commands, notebooks
 from helpers.publishing.commands import main
@@ -336,12 +337,9 @@ def test_storing_keeps_the_codes_own_outputs_without_parameters_widgets_and_path
 
 
 def test_stored_figures_keep_their_colours(tmp_path):
-    """True colours down to a sunset's: a palette of 128 once turned its pink into brown."""
-    sky = np.linspace([230, 163, 134], [60, 90, 160], 48)  # (rows, 3)
-    images = np.broadcast_to(sky[:, None], (4, 48, 64, 3)).astype(np.uint8).copy()
-    for number, image in enumerate(images):
-        image[30:] = np.linspace([40 * number, 90, 30], [20, 60, 20 * number], 64)
-    figure = image_figures.gallery(images, list("abcd"), columns=4)
+    """A palette of 128 colours once turned the pink of sunsets into brown."""
+    data = prepare("landscapes", "synthetic", size=(64, 96))
+    figure = image_figures.gallery(data.test.images[:8], list("abcdefgh"), columns=4)
     run = io.BytesIO()
     figure.savefig(run, format="png", dpi=150)
     _, stored = smaller(run.getvalue())
