@@ -47,13 +47,11 @@ def test_on_matrices_it_is_pytorchs_own_muon():
     assert (ours - theirs).abs().max() < 0.02 * moved  # PyTorch iterates in bf16
 
 
-def test_a_step_is_the_same_in_channels_last_and_in_bf16_nearly():
+def test_a_step_is_the_same_in_channels_last():
     weight = filters(32, 16, 3, 3)
     step = orthogonal(weight)
     last = orthogonal(weight.to(memory_format=torch.channels_last))
     torch.testing.assert_close(last, step)
-    half = orthogonal(weight, torch.bfloat16)
-    assert half.dtype == torch.float32 and (half - step).norm() < 0.02 * step.norm()
 
 
 @pytest.mark.parametrize("model", [

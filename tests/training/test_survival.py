@@ -70,10 +70,7 @@ def test_kills_at_any_step_and_inside_each_write_leave_history_and_weights_bit_i
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
-def test_in_bf16_a_training_goes_on_to_the_same_bits_and_learns_what_fp32_does(
-    optimizer, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("helpers.optimizer.best_precision", lambda: "bf16")  # Muon multiplies so
+def test_in_bf16_a_training_goes_on_to_the_same_bits_and_learns_what_fp32_does(optimizer, tmp_path):
     changes = {"precision": "bf16", "optimizer": optimizer}
     undisturbed = rows_of(None, **changes)
     rows_of(tmp_path, stop=2, **changes)
