@@ -237,6 +237,9 @@ TASKS = {task.name: task for task in (Classification, Segmentation, Colorization
 
 def restore(saved):
     """The task that ``task.saved()`` tells of, to predict with. It needs no data."""
+    gone = saved["settings"].keys() - {one.name for one in fields(Settings)}
+    if gone:
+        raise ValueError(f"a run of an older version, with {', '.join(gone)}: train it again")
     kind = TASKS[saved["name"]]
     task = kind.__new__(kind)
     vars(task).update(saved)

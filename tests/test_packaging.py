@@ -118,7 +118,7 @@ def test_stored_notebooks_are_small_complete_and_clean(path):
     notebook = nbformat.read(path, 4)
     text = re.sub(r'"image/[a-z]+": "[^"]*"', "", path.read_text(encoding="utf-8"))
     nbformat.validate(notebook)
-    assert path.stat().st_size < 1.5e6
+    assert path.stat().st_size < 2e6
     assert not re.search(r"/(home|root|Users|tmp|work)/|widget-view|\"widgets\"|0%\|", text)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     counts = [cell.execution_count for cell in code]
@@ -129,3 +129,36 @@ def test_stored_notebooks_are_small_complete_and_clean(path):
     assert sum("image/" in "".join(o.get("data", {})) for o in outputs) >= 8
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert len(notebook.cells) - len(code) >= 12, "prose stands between the cells"
+
+
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / f"{name}/README.md" for name in ("notebooks", "helpers", "data")),
+]
+PAGES += [ROOT / "tests/benchmarks/README.md", *NOTEBOOKS]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_and_headings_that_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    if page in NOTEBOOKS:
+        cells = nbformat.read(page, 4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    links = re.findall(r"\]\(([^)\s]*)\)", text)
+    for link in links:
+        if link.startswith(("http", "mailto:")):
+            continue
+        path, _, heading = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        titles = (
+            re.findall("^#+ (.+)$", target.read_text(encoding="utf-8"), re.M) if heading else []
+        )
+        anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+        assert not heading or heading in anchors, link
+
+
+@pytest.mark.maintain
+def test_the_first_page_is_short():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120 and len(text.split()) <= 900

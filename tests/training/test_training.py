@@ -220,6 +220,10 @@ def test_a_run_of_fp16_predicts_without_a_gpu_and_one_of_an_older_version_says_s
     torch.save(state, last)
     model, task = load(last.parent)
     assert predict(model, task, make()[2].test).shape == (11, 32, 32)
+    state["about"]["task"]["settings"]["coarse"] = 0.5  # a setting that is gone
+    torch.save(state, last)
+    with pytest.raises(ValueError, match="a run of an older version, with coarse: train it again"):
+        load(last.parent)
     torch.save({"model": state["model"], "history": []}, last)
     with pytest.raises(CheckpointError, match="an older version has written it"):
         load(last.parent)
