@@ -1,8 +1,8 @@
 """Put the outputs of a run into the repository, for those who change or publish the notebooks.
 
 ``python notebooks/store.py reports/quick`` puts the outputs of that run into the notebooks beside
-this file, and some of their figures into gallery/. A run of several seeds fills the README's table
-instead. ``python -m helpers colab`` writes the project's address into the notebooks.
+this file, and some of their figures into gallery/. A run of several seeds gives the README its
+table and its figure instead. ``python -m helpers colab`` writes the project's address into the notebooks.
 """
 
 import base64
@@ -20,20 +20,20 @@ from PIL import Image
 from helpers import ROOT
 from helpers.engine.files import written_beside
 from helpers.publishing.notebooks import NOTEBOOKS, NotebookFailed
-from helpers.results import joined, saved_rows, show
+from helpers.results import saved_rows, show
 
 COLAB = "https://colab.research.google.com"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 JPEG = {"quality": 94, "subsampling": 0, "optimize": True}  # colours at full size
+PLACE = ROOT / "notebooks" / "gallery"
 LARGE = 20_000  # characters of an image in a notebook; GitHub shows no large notebook
-GALLERY = (  # what the README shows of reports/quick/figures
+GALLERY = (  # what notebooks/README.md shows of reports/quick/figures
     "border_closeups.png",
     "colorization_comparison.jpg",
     "learning_curves_residual_plain.png",
     "psnr_by_level.png",
     "red_mornings.jpg",
     "segmentation_comparison.jpg",
-    "what_skips_buy.png",
 )
 LIGHT = " + input lightness"
 SUMMARY = (  # a line each of the README's table: its name, task and score, and the two networks
@@ -54,10 +54,11 @@ def store_run(folder):
     seeds = max(row["seeds"] for row in rows if row["network"] == "residual")
     if seeds > 1:
         store_summary(folder, f"python -m helpers run --seeds {seeds}")
+        store_gallery(folder / "figures", PLACE, ["what_skips_buy.png"])
         return
     for source in NOTEBOOKS:
         store(folder / source.name, source)
-    store_gallery(folder / "figures", ROOT / "notebooks" / "gallery")
+    store_gallery(folder / "figures", PLACE)
 
 
 def store(executed, source):
@@ -139,9 +140,9 @@ def store_summary(folder, command):
         found = [rows[task, network, score] for network in (one, other, baseline, f"{one} − {other}")]
         cells = [show(row["value"], row["low"], row["high"]) for row in found]
         cells[2] += f" ({baseline})"
-        evidence[joined(found[-1]["seeds"], found[-1]["units"])] = None  # in their order
+        evidence[found[-1]["units"]] = None  # in their order
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    made = f"Means with 95 % intervals over seeds and test sets ({'; '.join(evidence)})"
+    made = f"Means with 95 % intervals over {found[-1]['seeds']} seeds and {', '.join(evidence)}"
     lines += ["", f"{made}, by `{command}`, {date.today()}."]
     put_into_readme("summary", "\n".join(lines))
 
@@ -151,8 +152,10 @@ def strongest(rows, task, score):
     values = {}
     for row in rows:
         ours = (row["task"], row["score"], row["seeds"]) == (task, score, 0)
-        if ours and not row["network"].startswith("ceiling") and " − " not in row["network"]:
-            values[row["network"]] = row["value"]
+        name = row["network"]
+        is_part = " − " in name or ", " in name  # a difference, or some of the images
+        if ours and not is_part and not name.startswith("ceiling"):
+            values[name] = row["value"]
     best = min if score == "ab_error" else max
     return best(values, key=values.get)
 
