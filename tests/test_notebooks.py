@@ -25,7 +25,7 @@ from helpers.publishing.commands import main
 from helpers.publishing.edited import write_notebook
 from helpers.publishing.notebooks import NOTEBOOKS, NotebookFailed, execute
 from helpers.tasks import TASKS
-from notebooks.store import code_digest, smaller, store, store_gallery
+from notebooks.store import code_digest, smaller, store, store_gallery, strongest
 from tests.data.making import make_landscapes, make_streets, mask_image, photo
 
 STUDY = """degradation_by_depth lesions gradient_correlation loss_landscape fcn_skips domain_shift
@@ -350,3 +350,21 @@ def test_stored_figures_keep_their_colours(tmp_path):
             one.thumbnail(other.size)
             pixels = [np.asarray(image.convert("RGB")) for image in (one, other)]
         assert deltaE_ciede2000(*map(rgb2lab, pixels)).mean() < 1
+
+
+def test_a_summary_stands_beside_the_strongest_answer_without_a_network():
+    found = {
+        "grey copy": (0, 21.0),
+        "mean colour": (0, 23.0),
+        "mean colour, red mornings": (0, 29.0),  # of some images only
+        "ceiling, stride 8": (0, 30.0),
+        "grey copy − mean colour": (0, 31.0),
+        "U-Net": (3, 32.0),
+    }
+    rows = [
+        {"task": "colorization", "score": score, "network": name, "seeds": seeds, "value": value}
+        for name, (seeds, value) in found.items()
+        for score in ("psnr", "ab_error")
+    ]
+    assert strongest(rows, "colorization", "psnr") == "mean colour"
+    assert strongest(rows, "colorization", "ab_error") == "grey copy", "less is better"
