@@ -15,9 +15,9 @@ MAX_PIXELS = 90_000_000  # to be decoded: more take more memory than a photo eve
 # Pillow refuses twice as many. A phone makes 200 million, which ``draft`` halves and halves again.
 Image.MAX_IMAGE_PIXELS = 210_000_000
 MIN_SIDE = 16
-BITS = 258  # tags of a TIFF, and below whether 0 is white, and whether colours lie apart
-MEANING = 262
-PLANES = 284
+BITS = 258  # a TIFF's tags: bits of each value
+MEANING = 262  # 0: the value 0 is white
+PLANES = 284  # 2: red, green and blue lie apart
 ORIENTATION = 0x0112  # the EXIF tag, and how each of its values is turned upright
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # by the numbers in Image.Transpose
 PNG = b"\x89PNG\r\n\x1a\n"
