@@ -18,54 +18,57 @@ class Muon(torch.optim.AdamW):
         for group in self.param_groups:
             for weight in group["params"]:
                 if group["muon"] and weight.grad is not None:
-                    self._move(weight, group["lr"], group["weight_decay"])
+                    self._move(weight, group)
                     weight.grad = None  # so that AdamW leaves it
         return super().step(closure)
 
-    def _move(self, weight, lr, decay):
+    def _move(self, weight, group):
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
             state["step"] = torch.zeros(())  # which AdamW expects in every state
         momentum = state["momentum"].lerp_(weight.grad, 0.05)
         direction = weight.grad.lerp(momentum, 0.95)  # Nesterov's
-        weight.mul_(1 - lr * decay)
-        weight.sub_(orthogonal(direction), alpha=lr)
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        dtype = group.get("dtype", torch.float32)
+        weight.sub_(orthogonal(direction, dtype=dtype), alpha=group["lr"])
 
 
-def orthogonal(weight, iterations=3):
+def orthogonal(weight, iterations=3, dtype=torch.float32):
     """About U·Vᵀ of a weight U·S·Vᵀ, times 0.2·√(the longer side): then the rates of AdamW suit.
 
     The length is that of Liu et al. (2025, arXiv:2502.16982). A filter (out, in, k, k) counts as a
     matrix with ``out`` rows. Newton and Schulz multiply it by a polynomial of its Gram matrix,
     again and again. Here these polynomials, which are small, are multiplied first.
+
+    ``dtype`` is that of the products. bfloat16 is enough where the device multiplies it faster.
     """
     filters = weight.movedim(1, -1)  # flattened without a copy where channels are last
     matrix = filters.flatten(1)
+    matrix = (matrix / (matrix.norm() + 1e-7)).to(dtype)
     short, long = sorted(matrix.shape)
     is_tall = len(matrix) > short
     gram = matrix.T @ matrix if is_tall else matrix @ matrix.T  # (short, short)
-    size = gram.trace().sqrt() + 1e-7
-    gram = gram / size**2
-    identity = torch.eye(short, device=gram.device)
+    identity = torch.eye(short, dtype=dtype, device=gram.device)
     product = identity
     for _ in range(iterations):
         square = product @ gram @ product
         polynomial = 3.4445 * identity - 4.7750 * square + 2.0315 * square @ square
         product = polynomial @ product
-    product = product * (0.2 * math.sqrt(long) / size)
+    product = product * (0.2 * math.sqrt(long))
     matrix = matrix @ product if is_tall else product @ matrix
-    return matrix.reshape(filters.shape).movedim(-1, 1)
+    return matrix.to(weight.dtype).reshape(filters.shape).movedim(-1, 1)
 
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
 
 
-def make_optimizer(model, settings):
+def make_optimizer(model, settings, precision="no"):
     """Adam, Muon, or AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101), for a whole model.
 
     Weight decay applies to weights alone, not to biases and batch norm. Muon leaves those, the
-    first layer, the head and linear layers to AdamW.
+    first layer, the head and linear layers to AdamW. With the ``precision`` "bf16" its matrices are
+    multiplied in that.
     """
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
@@ -79,6 +82,8 @@ def make_optimizer(model, settings):
         {"params": others, "weight_decay": 0.0, "muon": False},
         {"params": filters, "weight_decay": settings.weight_decay, "muon": True},
     ]
+    if precision == "bf16":
+        groups[2]["dtype"] = torch.bfloat16
     if settings.optimizer != "muon":
         return OPTIMIZERS[settings.optimizer](groups[:2], lr=settings.lr, fused=True)
     return Muon(groups, lr=settings.lr, foreach=True)

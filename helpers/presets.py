@@ -137,7 +137,7 @@ PRESETS = {p.name: p for p in (
     Preset(  # the default: embedded data, two CPU cores, ten minutes
         "quick", "synthetic",
         Settings((64, 64), 32, 10, 16, **BETTER["classification"] | LINEAR | {"augment": 0.3}),
-        Settings((72, 96), 16, 5, 8, lr=12e-3, balance=0.5, **MUON, **LINEAR),
+        Settings((72, 96), 16, 4, 8, lr=12e-3, balance=0.5, **MUON, **LINEAR),
         Settings((64, 96), 12, 3, 8, lr=6e-3, limit=220, **RGB, **MUON, **LINEAR),
     ),
     Preset(  # the report's settings, gaps filled: real data, one GPU

@@ -94,7 +94,7 @@ def fit(model, task, data, *, folder=None, mirror=None, start=None, log=print):
         model.to(engine.device, memory_format=layout(model))
         if engine.num_processes > 1 and engine.device.type == "cuda":
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        optimizer = make_optimizer(model, settings)
+        optimizer = make_optimizer(model, settings, engine.mixed_precision)
         state = {"model": model, "optimizer": optimizer, "scaler": engine.scaler}
         history = checkpoint.load(**state)
         reached = gather_object([len(history)])

@@ -31,6 +31,14 @@ def test_a_step_has_the_directions_of_the_gradient_and_one_length_in_all_of_them
     assert likeness > 0.95
 
 
+def test_in_bf16_a_step_is_nearly_that_of_fp32():
+    weight = torch.randn(64, 32, 3, 3, generator=torch.Generator().manual_seed(0))
+    exact = orthogonal(weight)
+    step = orthogonal(weight, dtype=torch.bfloat16)
+    assert step.dtype == torch.float32
+    assert float((step - exact).norm() / exact.norm()) < 0.03
+
+
 def test_on_matrices_it_is_pytorchs_own_muon():
     ours = nn.Parameter(filters(20, 30))
     theirs = nn.Parameter(filters(20, 30))
