@@ -1,11 +1,15 @@
-# make run: the three notebooks, on synthetic data.  make test: the tests.  Each sets up .venv by itself.
+# make run: the three lessons, on synthetic data.  make study: the study, which loads their networks.
+# make test: the tests.  Each sets up .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test maintain browser setup notebooks colab colab-rehearsal
+.PHONY: run study test maintain browser teach setup notebooks colab colab-rehearsal
 
 run: .venv/installed
 	$(BIN)/python -m helpers run --preset quick
+
+study: .venv/installed
+	$(BIN)/python -m helpers run study --preset quick
 
 test: .venv/installed
 	$(BIN)/python -m pytest
@@ -21,11 +25,16 @@ browser: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .venv/constraints.txt -e ".[browser]"
 	$(BIN)/python -m pytest --numprocesses=0 tests/browser
 
+# The lessons as assignments: handed out, handed in, and graded by the real nbgrader.
+teach: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .venv/constraints.txt -e ".[teach]"
+	$(BIN)/python -m pytest --numprocesses=0 tests/teach
+
 setup: .venv/installed
 
 # Runs everything and puts the outputs into notebooks/, for a commit.
 notebooks: .venv/installed
-	$(BIN)/python -m helpers run --preset quick
+	$(BIN)/python -m helpers run 1 2 3 study --preset quick
 	$(BIN)/python notebooks/store.py reports/quick
 
 # The notebooks as files to upload to Google Colab, into reports/colab/.

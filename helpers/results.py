@@ -1,14 +1,16 @@
 """What a notebook leaves behind: figures, and one table of scores as CSV, JSON and LaTeX."""
 
 import json
+import re
 from pathlib import Path
+from zlib import crc32
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from helpers import REPORTS, plural
+from helpers import REPORTS, ROOT, plural
 from helpers.engine.files import DataError, acquire, written_beside
 from helpers.figures import STYLE, WIDEST, described, spoken
 from helpers.metrics import bootstrap, mean_iou_of
@@ -30,8 +32,8 @@ REPORTED = {  # the report's own numbers; for colorization it has images only
 }
 
 
-def report_folder(preset, seeds=1, seed=0, **sources):
-    """``reports/<preset>/``. Other data sets and other seeds have folders of their own.
+def report_folder(preset, seeds=1, seed=0, student="", **sources):
+    """``reports/<preset>/``. Other data sets, students and seeds have folders of their own.
 
     >>> report_folder("quick", 3, streets="~/camvid").name
     'quick-streets-camvid-seeds3'
@@ -41,6 +43,8 @@ def report_folder(preset, seeds=1, seed=0, **sources):
         if source and source != "synthetic":
             folder = Path(source).expanduser().resolve().name
             name += f"-{data_set}-{folder.split('.')[0]}"
+    if student:
+        name += f"-{re.sub('[^A-Za-z0-9]+', '-', student)}-{crc32(student.encode()):08x}"
     if seeds > 1:
         name += f"-seeds{seeds}"
     if seed:
@@ -48,29 +52,55 @@ def report_folder(preset, seeds=1, seed=0, **sources):
     return REPORTS / name
 
 
+BOUGHT = {  # score: what its panel is called, and what its rows are
+    "accuracy": ("birds, scenes: accuracy", {"residual − plain": "shortcuts"}),
+    "mean_iou": (
+        "streets: mean IoU",
+        {
+            "FCN-8s − FCN-32s": "FCN's two skips",
+            "U-Net − U-Net, no skips": "U-Net's four skips",
+        },
+    ),
+    "psnr": (
+        "landscapes: PSNR (dB)",
+        {
+            "U-Net − no skips": "U-Net's four skips",
+            "U-Net + input lightness − no skips + input lightness": "… with the input's lightness",
+        },
+    ),
+    "ab_error": (
+        "landscapes: ab error, less of it",
+        {"U-Net + input lightness − no skips + input lightness": "U-Net's four skips"},
+    ),
+}
+
+
 class Results:
     """Collects one task's scores and saves them beside those of the other tasks.
 
     Args:
         folder: gets ``figures/`` and ``results.csv``, ``.json`` and ``.tex``.
-        task: its name. Its rows replace those of an earlier run in ``folder``.
+        task: its name. Its rows replace those of an earlier run of this notebook in ``folder``.
         data: the ``DataSet`` that the scores come from. Its label stands in every row.
         chosen: the preset that the networks are trained by.
         seeds: how often each network is trained.
+        study: whether the scores are the study's, which stand beside those of the lesson.
 
     Raises ValueError where ``folder`` holds scores of this task on other data, or of another
     preset.
     """
 
-    def __init__(self, folder, task, data, chosen, seeds=1):
+    def __init__(self, folder, task, data, chosen, seeds=1, study=False):
         self.folder = Path(folder).expanduser()
         self.task = task
         self.data = data
         self.chosen = chosen
         self.seeds = seeds
+        self.notebook = "study" if study else "lesson"
         self.comparable = not data.synthetic and chosen.name in ("report", "best")
         self.rows = {}  # (network, score): a dict with COLUMNS
         self.measured = {}  # (network, score): its values, their statistic, keep, seeds and how
+        self.guesses = {}  # (network, score): what a reader expects
 
         check_preset(self.folder, chosen.name)
         for row in saved_rows(self.folder):
@@ -126,8 +156,18 @@ class Results:
             self.measured[network, score] = measured
             self._add(network, score, *measured)
 
+    def guess(self, difference, **scores):
+        """Keep what you expect of a difference, to be shown beside it: "residual − plain".
+
+        Of None, nothing is kept.
+        """
+        for score, value in scores.items():
+            self.guesses[difference, score] = value
+
     def difference(self, one, other, *scores):
         """Add by how much ``one`` is above ``other``, image by image; returns a table of it.
+
+        It has your guess, where there is one, see ``guess``.
 
         Raises ValueError where the two were measured on different images.
         """
@@ -161,6 +201,9 @@ class Results:
                 "interval": verdict,
                 "evidence": self.evidence(seeds, keep),
             }
+            guessed = self.guesses.get((name, score))
+            if guessed is not None:
+                table[spoken(score)]["your guess"] = guessed
         return pd.DataFrame(table).T
 
     def __getitem__(self, key):
@@ -208,6 +251,7 @@ class Results:
             reported,
             self.chosen.name,
             how,
+            self.notebook,
         ]
         self.rows[network, score] = dict(zip(COLUMNS, row, strict=True))
         return interval
@@ -241,7 +285,7 @@ class Results:
 
         about = {
             "Title": title,
-            "Subject": self.task,
+            "Subject": self.task if self.notebook == "lesson" else "study",
             "Keywords": described(figure),
             "CreationDate": None,
         }
@@ -289,8 +333,11 @@ class Results:
         # Another notebook may save its own meanwhile.
         with acquire(FileLock(self.folder / ".results.lock"), "saves its scores"):
             rows = list(self.rows.values())
-            rows += [row for row in saved_rows(self.folder) if row["task"] != self.task]
-            rows.sort(key=lambda row: row["task"])
+            own = (self.task, self.notebook)
+            for row in saved_rows(self.folder):
+                if (row["task"], row["notebook"] or "lesson") != own:
+                    rows.append(row)
+            rows.sort(key=lambda row: (row["task"], row["notebook"] or "lesson"))
             table = pd.DataFrame(rows, columns=COLUMNS)
             texts = {
                 "json": table.to_json(orient="records", indent=1, force_ascii=False),
@@ -326,6 +373,40 @@ def saved_rows(folder):
         raise DataError(
             f"{path} is damaged ({error}): move it away; the next run writes it anew"
         ) from error
+
+
+def photographs():
+    """The rows, as ``saved_rows`` has them, that tests/benchmarks/study.py measured once."""
+    return json.loads((ROOT / "notebooks/photographs.json").read_text(encoding="utf-8"))
+
+
+def photograph_table(task):
+    """Scores of a task on photographs, see ``photographs``: one row per network."""
+    rows = [row for row in photographs() if row["task"] == task]
+    table = by_network(pd.DataFrame(rows, columns=COLUMNS)).rename(columns=spoken)
+    for row in rows:
+        table.loc[row["network"], "evidence"] = (
+            f"{row['data']}; {joined(row['seeds'], row['units'])}"
+        )
+    return table
+
+
+def bought(folder):
+    """What skips are worth, of the run in ``folder`` and of photographs: higher is better.
+
+    Returns {panel: {row: (value, low, high)}}, for ``helpers.figures.intervals``.
+    """
+    panels = {panel: {} for panel, _ in BOUGHT.values()}
+    for row in saved_rows(folder) + photographs():
+        panel, names = BOUGHT.get(row["score"], ("", {}))
+        if row["network"] in names and row["notebook"] == "lesson":
+            value, low, high = np.array([row["value"], row["low"], row["high"]], float)
+            interval = (value, low, high)
+            if row["score"] == "ab_error":  # less is better
+                interval = (-value, -high, -low)
+            kind = "synthetic" if row["data"].startswith("synthetic") else "photographs"
+            panels[panel][f"{names[row['network']]}, {kind}"] = interval
+    return {panel: rows for panel, rows in panels.items() if rows}
 
 
 def check_preset(folder, name):

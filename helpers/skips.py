@@ -1,23 +1,24 @@
-"""What a skip carries and what is lost without it: experiments with networks that give numbers."""
+"""What a skip carries and what is lost without it: experiments with networks that give numbers.
+
+Those with the shortcuts of a ResNet are in ``shortcuts.py``.
+"""
 
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import partial
 from itertools import count
-from zlib import crc32
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
-from torch.optim.swa_utils import update_bn
 from torch.signal.windows import hann
 
 from helpers.colour import rgb_to_grey
 from helpers.data.batches import ArrayDataset
 from helpers.metrics import border_band, per_image_confusion
-from helpers.models.resnet import BasicBlock
 from helpers.models.unet import UNet
+from helpers.tasks import Segmentation
 
 DISTANCES = (1, 2, 3, 5, 8, 13)  # pixels
 CORRUPTIONS = ("noise", "blur", "fog", "contrast")
@@ -36,39 +37,6 @@ def lesions(measure, cuts):
     return np.stack(found)
 
 
-@contextmanager
-def without_blocks(model, numbers):
-    """A trained ResNet without the blocks of these numbers (0: first), as in Veit et al. (2016).
-
-    A residual block leaves its shortcut, identity or projection. A plain block has no shortcut.
-    Its input is passed on instead, with He et al.'s shortcut without parameters: every second
-    pixel where the block halves the map, and zeros in the channels that it adds.
-    Raises ValueError where there is no such block.
-    """
-    blocks = [module for module in model.modules() if isinstance(module, BasicBlock)]
-    if not blocks:
-        raise ValueError(
-            f"no block in {type(model).__name__}: build it of helpers.models.resnet.BasicBlock, "
-            "or of a class that inherits from it"
-        )
-    with ExitStack() as hooks:
-        for number in numbers:
-            if not 0 <= number < len(blocks):
-                raise ValueError(f"no block {number}: this network has 0 … {len(blocks) - 1}")
-            hooks.enter_context(blocks[number].register_forward_hook(_pass_on))
-        yield model
-
-
-def _pass_on(block, inputs, out):
-    """What comes out in place of ``out`` where a block is taken out."""
-    (x,) = inputs  # (N, in_channels, H, W)
-    if block.downsample is not None:
-        return F.relu(block.downsample(x))
-    passed = torch.zeros_like(out)
-    passed[:, : x.shape[1]] = F.max_pool2d(x, 1, block.conv1.stride)  # a pixel per stride
-    return passed
-
-
 @torch.no_grad()
 def skip_means(model, batches):
     """What each skip of a U-Net carries on average: a (C,) tensor per level, shallowest first.
@@ -77,11 +45,7 @@ def skip_means(model, batches):
     the network sees them. Raises ValueError for a network that is no ``UNet``.
     """
     model = deepcopy(model).eval()
-    if not isinstance(model, UNet):
-        raise ValueError(
-            f"{type(model).__name__} has no skips that can be switched off: let its class inherit "
-            "from helpers.models.UNet, and keep contract, up and skip"
-        )
+    levels_of(model)
     found = []
     for inputs in batches:
         _, skips = model.contract(inputs.to(model.head.weight))
@@ -89,7 +53,16 @@ def skip_means(model, batches):
     return [torch.cat(of_level).mean(0) for of_level in zip(*found, strict=True)]
 
 
-@contextmanager
+def levels_of(model):
+    """Which levels of a U-Net have a skip. Raises ValueError for a network that is no ``UNet``."""
+    if not isinstance(model, UNet):
+        raise ValueError(
+            f"{type(model).__name__} has no skips that can be changed: let its class inherit "
+            "from helpers.models.UNet, and keep contract, up and skip"
+        )
+    return np.flatnonzero(model.skip)
+
+
 def without_skips(model, levels, means):
     """A trained U-Net whose skips of these levels (0: shallowest) carry only ``means[level]``.
 
@@ -97,24 +70,60 @@ def without_skips(model, levels, means):
     trained on. Zeros would shift them, and cost more than the information that the skip carried.
     Raises ValueError where a level has no skip.
     """
-    there = np.flatnonzero(model.skip)
+
+    def silence(level, skip):
+        return means[level].to(skip)[:, None, None].expand_as(skip)
+
+    return _changed_skips(model, levels, silence)
+
+
+def scaled_skips(model, factors):
+    """A trained U-Net whose skips are multiplied: {level: factor} (FreeU, 2023, 2309.11497).
+
+    0 leaves zeros, 1 changes nothing. Raises ValueError where a level has no skip.
+    """
+
+    def scale(level, skip):
+        return factors[level] * skip
+
+    return _changed_skips(model, factors, scale)
+
+
+@contextmanager
+def _changed_skips(model, levels, change):
+    """A U-Net with ``change(level, skip)`` in place of the map (N, C, H, W) of each skip."""
     with ExitStack() as hooks:
         for level in levels:
-            if level not in there:
+            if level not in levels_of(model):
                 raise ValueError(
                     f"no skip at level {level}: this U-Net's are {model.skip}, shallowest first"
                 )
-            silence = partial(_silence, means[level])
-            hooks.enter_context(model.up[level].register_forward_pre_hook(silence))
+            join = partial(_join, change, level)
+            hooks.enter_context(model.up[level].register_forward_pre_hook(join))
         yield model
 
 
-def _silence(mean, block, inputs):
-    """The inputs of an expanding block with ``mean`` in place of its skip's C channels."""
+def _join(change, level, block, inputs):
+    """The inputs of an expanding block, its skip changed."""
     (joined,) = inputs  # (N, 2·C, H, W): the skip's channels, then the upsampled map's
-    silent = joined.clone()
-    silent[:, : len(mean)] = mean[:, None, None]
-    return silent
+    skip, upsampled = joined.chunk(2, 1)
+    return torch.cat([change(level, skip), upsampled], 1)
+
+
+class CopyTest(Segmentation):
+    """Segmentation with the true classes as input: nothing to recognise, only to be passed on.
+
+    A network sees them one-hot, (N, classes, H, W), and zeros where they are void. What its answers
+    lack is lost on the way.
+    """
+
+    def make(self, **options):
+        return UNet(self.outputs, self.outputs, **options)
+
+    def inputs(self, images, target):
+        classes = torch.arange(self.outputs, device=target.device)
+        one_hot = target[:, None] == classes[:, None, None]
+        return one_hot.float(), target
 
 
 @torch.no_grad()
@@ -176,69 +185,6 @@ def _without_detail(x):
     largest = F.max_pool2d(x, 2, ceil_mode=True)
     largest = largest.repeat_interleave(2, 2).repeat_interleave(2, 3)
     return torch.where(x == largest[..., : x.shape[2], : x.shape[3]], x, x - 1)
-
-
-def gradient_correlation(model, starts, ends):
-    """How alike the input gradients of neighbouring inputs are (Balduzzi et al., 2017, 1702.08591).
-
-    Each line leads from one of ``starts`` to its twin in ``ends``, both (L, C, H, W). At each of
-    five points we take the gradient of one random mixture of the outputs, and its cosine with
-    the gradient at the next point. 1 is smooth, 0 is white noise. For an untrained network: in a
-    copy of it, batch norm takes the statistics of ``starts``. Returns (L,), the lines' means.
-    """
-    model = deepcopy(model).eval()
-    update_bn([starts], model)
-    steps = [starts.lerp(ends, share) for share in np.linspace(0, 1, 5)]
-    inputs = torch.cat(steps).requires_grad_()  # (5·L, C, H, W)
-    outputs = model(inputs)  # (5·L, outputs)
-
-    draws = torch.Generator().manual_seed(0)
-    mixture = torch.randn(outputs.shape[1], generator=draws).to(outputs)
-    mixed = outputs @ mixture  # (5·L,)
-    (gradients,) = torch.autograd.grad(mixed.sum(), inputs)
-    gradients = gradients.reshape(5, len(starts), -1)  # (5, L, C·H·W)
-    cosines = F.cosine_similarity(gradients[:-1], gradients[1:], dim=2)  # (4, L)
-    return cosines.mean(0).numpy()
-
-
-@torch.no_grad()
-def loss_landscape(model, loss, inputs, target, reach=0.5, steps=11):
-    """The loss on a random plane through a trained network's weights (Li et al., 2018, 1712.09913).
-
-    Each filter of a direction is as long as the network's own, so that networks of different scale
-    compare. Biases and batch norm stay as trained. Weights of one name and shape get the same
-    random numbers in every network.
-
-    Returns ``loss(model(inputs), target)`` up to ``reach`` lengths of the weights away,
-    (steps, steps). Where ``steps`` is odd, the middle is the trained network.
-    """
-    moved = deepcopy(model).eval()
-    device = next(model.parameters()).device
-    inputs = inputs.to(device)
-    target = target.to(device)
-    plane = []
-    for name, weight in model.named_parameters():
-        if weight.ndim > 1:
-            right = _direction(weight, f"0 0 {name}")
-            up = _direction(weight, f"0 1 {name}")
-            plane.append((moved.get_parameter(name), weight, right, up))
-
-    way = np.linspace(-reach, reach, steps)
-    surface = np.empty((steps, steps))
-    for row, column in np.ndindex(steps, steps):
-        for moving, weight, right, up in plane:
-            moving.copy_(weight + way[row] * up + way[column] * right)
-        surface[row, column] = loss(moved(inputs), target)
-    return surface
-
-
-def _direction(weight, text):
-    """A random direction, filter by filter as long as ``weight``. ``text`` seeds it."""
-    generator = torch.Generator().manual_seed(crc32(text.encode()))
-    filters = weight.flatten(1)  # a row per filter
-    drawn = torch.randn(filters.shape, generator=generator).to(filters)
-    drawn = F.normalize(drawn) * filters.norm(dim=1, keepdim=True)
-    return drawn.view_as(weight)
 
 
 def crispness_by_distance(predictions, truth, num_classes):

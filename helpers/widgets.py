@@ -24,8 +24,8 @@ from helpers.colour import to_float
 from helpers.data.decode import BadFile, explain, open_image, to_rgb
 from helpers.figures import GREY, spoken
 from helpers.image_figures import believed, class_key, compare, error_map, gallery, paint
-from helpers.models.resnet import BasicBlock
-from helpers.skips import skip_means, without_blocks, without_skips
+from helpers.shortcuts import blocks_of, without_blocks
+from helpers.skips import levels_of, scaled_skips, skip_means, without_skips
 from helpers.training import predict
 
 
@@ -47,7 +47,6 @@ def block_switches(models, task, data):
     models = deepcopy(models)
     truth = torch.as_tensor(data.test.targets)  # (N,)
     first, *_ = models.values()
-    count = sum(isinstance(module, BasicBlock) for module in first.modules())
 
     @cache
     def answers_of(name, off):
@@ -72,7 +71,7 @@ def block_switches(models, task, data):
     return hands_on(
         draw,
         "take a block out, put it back, take out another. Which network fails?",
-        **switches("block", range(count)),
+        **switches("block", range(len(blocks_of(first)))),
         network=choice(models),
     )
 
@@ -85,14 +84,45 @@ def skip_switches(model, task, data, palette=None):
     """
     model = deepcopy(model)
     means = skip_means(model, task.sample(data.train, 64)[0].split(8))
-    levels = np.flatnonzero(model.skip)
 
-    def draw(index, **boxes):
+    def change(boxes):
         off = unticked(boxes)
-        inputs, truth, logits = ask(model, task, *data.test[[index]])
+        return without_skips(model, off, means), f"Skips off: {listed(off)}"
+
+    boxes = switches("skip", levels_of(model))
+    return changed_answer(model, task, data.test, palette, change, boxes)
+
+
+def skip_dimmer(model, task, data, palette=None):
+    """Sliders that multiply the skips of a trained U-Net, and its answer as in ``skip_switches``.
+
+    0 leaves zeros, 1 changes nothing, see ``scaled_skips``.
+    """
+    model = deepcopy(model)
+
+    def change(values):
+        factors = {int(level): factor for level, factor in values.items()}
+        return scaled_skips(model, factors), f"Skips times {', '.join(map(str, values.values()))}"
+
+    sliders = {
+        str(level): slider(f"skip {level + 1}", 1.5, 1.0, step=0.25) for level in levels_of(model)
+    }
+    return changed_answer(model, task, data.test, palette, change, sliders)
+
+
+def changed_answer(model, task, dataset, palette, change, controls):
+    """Controls of a U-Net's skips above its answer, whole and changed, to one image of ``dataset``.
+
+    ``change(values)`` of the controls returns a context in which the network is changed, and what
+    the title says of it.
+    """
+
+    def draw(index, **values):
+        inputs, truth, logits = ask(model, task, *dataset[[index]])
         whole = task.predict(logits, inputs)
         key = None
-        with without_skips(model, off, means), torch.no_grad():
+        changed, says = change(values)
+        with changed, torch.no_grad():
             answer = task.predict(model(inputs), inputs)
 
         if palette is None:
@@ -104,22 +134,22 @@ def skip_switches(model, task, data, palette=None):
             }
         else:
             key = class_key(torch.cat([truth, answer]), task.classes, palette)
-            images = data.test.images[[index]]
+            images = dataset.images[[index]]
             columns = {
                 "image": images,
                 "truth": paint(truth, palette),
                 "answer": paint(answer, palette),
                 "pixels that changed": error_map(images, answer, whole),
             }
-        title = f"Image {index}. Skips off: {listed(off)}; {spoken(task.metric)} "
+        title = f"Image {index}. {says}; {spoken(task.metric)} "
         title += f"{score(task, answer, truth):.3g}, with all {score(task, whole, truth):.3g}"
         return compare(columns, title=title, key=key)
 
     return hands_on(
         draw,
-        "take the shallowest skip away, put it back, take the deepest. What does each carry?",
-        **switches("skip", levels),
-        index=slider("image", len(data.test) - 1),
+        "change the shallowest skip, put it back, change the deepest. What does each carry?",
+        **controls,
+        index=slider("image", len(dataset) - 1),
     )
 
 

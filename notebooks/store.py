@@ -19,8 +19,8 @@ from PIL import Image
 
 from helpers import ROOT
 from helpers.engine.files import written_beside
-from helpers.publishing.notebooks import NOTEBOOKS, NotebookFailed
-from helpers.results import saved_rows, show
+from helpers.publishing.notebooks import NOTEBOOKS, STUDY, NotebookFailed
+from helpers.results import photographs, saved_rows, show
 
 COLAB = "https://colab.research.google.com"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -56,13 +56,17 @@ def store_run(folder):
         store_summary(folder, f"python -m helpers run --seeds {seeds}")
         store_gallery(folder / "figures", PLACE, ["what_skips_buy.png"])
         return
-    for source in NOTEBOOKS:
-        store(folder / source.name, source)
+    for row in photographs():
+        rows.append(row | {"network": f"photographs, {row['network']}"})
+    for source in NOTEBOOKS + STUDY:
+        store(folder / source.relative_to(ROOT / "notebooks"), source, rows)
     store_gallery(folder / "figures", PLACE)
 
 
-def store(executed, source):
+def store(executed, source, rows=()):
     """Put the outputs of an executed copy into its source notebook, as the repository keeps it.
+
+    Numbers in its prose become those of ``rows``, the run's scores, see ``renew_numbers``.
 
     The injected parameters go. So do widgets, since GitHub shows no notebook that has half of one,
     and time stamps and paths of this machine.
@@ -78,6 +82,8 @@ def store(executed, source):
             shown = [output for output in ran.outputs if WIDGET not in output.get("data", {})]
             cell.outputs = [clean(output) for output in shown]
             cell.execution_count = ran.execution_count
+        else:
+            cell.source = renew_numbers(cell.source, rows, source.parent.name)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -85,6 +91,25 @@ def store(executed, source):
     }
     with written_beside(source) as beside:
         nbformat.write(notebook, beside)
+
+
+def renew_numbers(text, rows, folder):
+    """Prose whose numbers come from the run: what stands between <!--network: score--> and <!--/-->.
+
+    In a notebook of the study its own rows come before those of the lessons. What was measured on
+    photographs is found as "photographs, network: score".
+    """
+    values = {}
+    for row in sorted(rows, key=lambda row: (row["notebook"] == "study") == (folder == "study")):
+        values[f"{row['network']}: {row['score']}"] = show(row["value"], row["low"], row["high"])
+
+    def renewed(found):
+        key = found[1]
+        if key not in values:
+            raise SystemExit(f"no score {key!r} in this run, but the prose of a notebook wants it")
+        return f"<!--{key}-->{values[key].replace('-', '−')}<!--/-->"
+
+    return re.sub("<!--([^>]+?)-->[^<]*<!--/-->", renewed, text)
 
 
 def code_digest(notebook):
@@ -184,8 +209,8 @@ def refer():
         return
     place = address.removesuffix(".git").replace("https://github.com", f"{COLAB}/github")
     badges = []
-    for path in NOTEBOOKS:
-        link = f"{place}/blob/main/notebooks/{path.name}"
+    for path in NOTEBOOKS + STUDY:
+        link = f"{place}/blob/main/{path.relative_to(ROOT).as_posix()}"
         badge = f"[![Open {path.name} in Colab]({COLAB}/assets/colab-badge.svg)]({link})"
         badges.append(badge)
 
@@ -194,7 +219,7 @@ def refer():
         if head.source.startswith("[![Open"):
             head.source = head.source.partition("\n\n")[2]
         head.source = f"{badge}\n\n{head.source}"
-        first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        (first,) = (cell for cell in notebook.cells if "REPOSITORY = " in cell.source)
         line = f'REPOSITORY = "{address}"'
         first.source = re.sub("^REPOSITORY = .*", line, first.source, flags=re.MULTILINE)
         with written_beside(path) as beside:

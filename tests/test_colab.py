@@ -8,13 +8,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import nbformat
 
 from helpers import ROOT
 from helpers.publishing import colab
-from helpers.publishing.notebooks import NOTEBOOKS
+from helpers.publishing.notebooks import NOTEBOOKS, STUDY
 from notebooks import store
 from notebooks.store import code_digest
 from tests.data.making import make_birds, snapshot
@@ -50,19 +49,21 @@ def first_code(path):
 
 def test_a_packed_notebook_is_whole_small_always_the_same_and_draws_synthetic_data(tmp_path):
     once, again = (colab.write_for_colab(tmp_path / name) for name in ("once", "again"))
-    for path, other, source in zip(once, again, NOTEBOOKS, strict=True):
+    for path, other, source in zip(once, again, NOTEBOOKS + STUDY, strict=True):
         assert path.read_bytes() == other.read_bytes()
         packed = nbformat.read(path, 4)
         nbformat.validate(packed)
-        pairs = zip(packed.cells, nbformat.read(source, 4).cells, strict=True)
-        assert [new for new, old in pairs if new != old] == [first_code(path)]
         assert len(first_code(path).source) < 300_000
-    packed.cells[-1].source += " MY ANSWERS"
-    nbformat.write(packed, once[2])
+        packed.cells.remove(first_code(path))
+        assert packed.cells == nbformat.read(source, 4).cells
+    edited = nbformat.read(once[2], 4)
+    edited.cells[-1].source += " MY ANSWERS"
+    nbformat.write(edited, once[2])
     before = once[2].read_bytes()
     assert [path.name for path in colab.write_for_colab(tmp_path / "once")] == [
         *[path.name for path in once[:2]],
         "3_colorization.new1.ipynb",
+        *[path.name for path in once[3:]],
     ]
     assert once[2].read_bytes() == before
     names = set(zipfile.ZipFile(io.BytesIO(colab.package())).namelist())
@@ -123,8 +124,14 @@ def test_the_packed_cell_works_again_after_a_restart_and_a_newer_one_wins(tmp_pa
     assert [version for version, _ in told] == versions and told[0] == told[1] == told[3]
 
 
+def cloning(path):
+    """The lines of a notebook that find the project, or clone it."""
+    (cell,) = (cell for cell in nbformat.read(path, 4).cells if "REPOSITORY = " in cell.source)
+    return cell.source.partition("from helpers")[0]
+
+
 def test_the_first_cell_clones_the_project_once_and_works_again_after_a_restart(tmp_path):
-    (cell,) = {first_code(path).source for path in NOTEBOOKS}  # the same in all
+    (cell,) = {cloning(path) for path in NOTEBOOKS + STUDY}  # the same in all
     project = tmp_path / "project"
     (project / "helpers").mkdir(parents=True)
     (project / "helpers" / "__init__.py").write_text("HERE = __file__")
@@ -143,19 +150,25 @@ def test_with_an_address_readme_and_notebooks_link_and_clone_from_there(tmp_path
     (tmp_path / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{address}"\n')
     readme = tmp_path / "README.md"
     readme.write_text("# A\n<!-- colab -->\n<!-- end of colab -->\nB\n", encoding="utf-8")
-    copies = [Path(shutil.copy(path, tmp_path)) for path in NOTEBOOKS]
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    copies = [tmp_path / path.relative_to(ROOT) for path in NOTEBOOKS + STUDY]
     monkeypatch.setattr(store, "ROOT", tmp_path)
     for module in (store, colab):
-        monkeypatch.setattr(module, "NOTEBOOKS", copies)
+        monkeypatch.setattr(module, "NOTEBOOKS", copies[:3])
+        monkeypatch.setattr(module, "STUDY", copies[3:])
     before = [code_digest(nbformat.read(path, 4)) for path in copies]
     for _ in range(2):  # the second changes nothing
         store.refer()
     made = readme.read_text(encoding="utf-8")
-    assert made.count("colab-badge.svg") == 3 and made.endswith("B\n")
+    assert made.count("colab-badge.svg") == 5 and made.endswith("B\n")
     outs = colab.write_for_colab(tmp_path / "out")
     for path, out, digest in zip(copies, outs, before, strict=True):
-        link = f"https://colab.research.google.com/github/ada/skips/blob/main/notebooks/{path.name}"
+        place = path.relative_to(tmp_path).as_posix()
+        link = f"https://colab.research.google.com/github/ada/skips/blob/main/{place}"
         notebook = nbformat.read(path, 4)
         assert notebook.cells[0].source.count(link) == 1 and link in made
-        assert f'REPOSITORY = "{address}"\n' in first_code(path).source == first_code(out).source
+        line = f'REPOSITORY = "{address}"\n'
+        assert line in cloning(path) == cloning(out) and len(nbformat.read(out, 4).cells) == len(
+            notebook.cells
+        )
         assert code_digest(notebook) == digest, "the stored outputs would count as of other code"

@@ -33,7 +33,7 @@ def said(capsys, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("run 4", "no notebook '4': choose 1, 2 or 3"),
+        ("run 4", "no notebook '4': choose 1, 2, 3 or study"),
         ("run --preset fast", "invalid choice: 'fast'"),
         ("run --seeds 0", "--seeds 0: give a whole number of at least 1"),
         ("run --seed -1", "seed=-1: give a whole number of at least 0"),

@@ -1,6 +1,5 @@
 """The notebooks as ``python -m helpers`` runs and stores them, and its other commands."""
 
-import importlib
 import io
 import json
 import os
@@ -17,19 +16,19 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from helpers import headless, image_figures
+from helpers import ROOT, headless, image_figures
 from helpers.data import prepare
-from helpers.models import resnet
 from helpers.publishing import colab, commands, notebooks
 from helpers.publishing.commands import main
 from helpers.publishing.edited import write_notebook
-from helpers.publishing.notebooks import NOTEBOOKS, NotebookFailed, execute
+from helpers.publishing.notebooks import NOTEBOOKS, STUDY, NotebookFailed, execute
 from helpers.tasks import TASKS
-from notebooks.store import code_digest, smaller, store, store_gallery, strongest
+from notebooks.store import code_digest, renew_numbers, smaller, store, store_gallery, strongest
 from tests.data.making import make_landscapes, make_streets, mask_image, photo
 
-STUDY = """degradation_by_depth lesions gradient_correlation loss_landscape fcn_skips domain_shift
-crispness_by_distance skips_at_test_time spectrum_by_skip what_skips_buy red_mornings_recovered"""
+FIGURES = """degradation_by_depth lesions gradient_correlation loss_landscape fcn_skips domain_shift
+crispness_by_distance skips_at_test_time spectrum_by_skip what_skips_buy red_mornings_recovered
+start_and_dose what_a_block_adds optimizer_or_skips copy_test how_hard_it_leans"""
 BASELINES = """chance; nearest thumbnail; colour histogram; majority class; nearest image
 ceiling, stride 32; ceiling, stride 16; ceiling, stride 8; grey copy; mean colour by row and grey"""
 
@@ -42,48 +41,38 @@ def small(path, *sources):
     return path
 
 
-def exercises(notebook, language):
-    """The blocks in a ``language`` that the exercises at a notebook's end give to paste."""
-    (text,) = [cell.source for cell in notebook.cells if "**Exercises.**" in cell.source]
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-
-
 @pytest.fixture
 def changed(tmp_path, monkeypatch):
     """A function that has copies of the notebooks run instead, each ``change``d before."""
 
     def changed(change):
         copies = []
-        (tmp_path / "notebooks").mkdir()
-        for path in NOTEBOOKS:
+        (tmp_path / "notebooks/study").mkdir(parents=True)
+        for path in NOTEBOOKS + STUDY:
             notebook = nbformat.read(path, 4)
             change(notebook)
-            copies.append(tmp_path / "notebooks" / path.name)
+            copies.append(tmp_path / path.relative_to(ROOT))
             nbformat.write(notebook, copies[-1])
         for module in (commands, colab):
-            monkeypatch.setattr(module, "NOTEBOOKS", copies)
+            monkeypatch.setattr(module, "NOTEBOOKS", copies[:3])
+            monkeypatch.setattr(module, "STUDY", copies[3:])
 
     return changed
 
 
-def test_all_notebooks_and_exercises_run_at_smoke_and_leave_what_the_readme_promises(
-    tmp_path, changed
-):
-    """Exercises in reverse order first, when no earlier one has run, and then in order."""
-
-    def with_exercises(notebook):
-        blocks = exercises(notebook, "python")
-        notebook.cells += map(new_code_cell, [*reversed(blocks), *blocks])
-
-    changed(with_exercises)
-    main(["run", "--preset", "smoke", "--out", str(tmp_path)])
+def test_all_notebooks_run_at_smoke_and_leave_what_the_readme_promises(tmp_path):
+    main(["run", "1", "2", "3", "study", "--preset", "smoke", "--out", str(tmp_path)])
+    study = {path.name for path in (tmp_path / "study").iterdir()}
+    assert study == {f"{path.stem}{suffix}" for path in STUDY for suffix in (".ipynb", ".html")}
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert all(f'href="study/{path.stem}.html"' in page for path in STUDY)
     wanted = {f"{path.stem}{suffix}" for path in NOTEBOOKS for suffix in (".ipynb", ".html")}
     wanted |= {"results.csv", "results.json", "results.tex", "report.tex", "references.bib"}
     assert wanted | {"index.html"} <= {path.name for path in tmp_path.iterdir()}
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
     names = {Path(name).stem for name in figures}
     assert figures == {f"{name}.{suffix}" for name in names for suffix in ("pdf", "png")}
-    assert names >= set(STUDY.split())
+    assert names >= set(FIGURES.split())
     for number in range(1, 7):
         assert any(name.startswith(f"figure{number}_") for name in names), f"figure {number}"
 
@@ -93,8 +82,8 @@ def test_all_notebooks_and_exercises_run_at_smoke_and_leave_what_the_readme_prom
         untrained = 3 * ("untrained" in row["network"])  # first weights cost nothing
         assert row["seeds"] in (0, untrained or 1) and row["units"].split()[0].isdecimal()
     assert {row["network"] for row in rows if not row["seeds"]} >= set(re.split("; |\n", BASELINES))
-    for path in NOTEBOOKS:
-        tables = tables_of_scores(tmp_path / path.name)
+    for path in NOTEBOOKS + STUDY:
+        tables = tables_of_scores(tmp_path / path.relative_to(ROOT / "notebooks"))
         assert tables
         for table in tables:
             assert "evidence" in table or "seed" in table or "preset" in table
@@ -128,23 +117,26 @@ def test_the_smallest_sets_of_ones_own_run_to_the_end_in_one_epoch_with_odd_name
     make_landscapes(places["landscapes"] / "sunrise", 3)
 
     once = """from dataclasses import replace
-chosen = replace(
+from helpers.presets import PRESETS
+chosen = PRESETS["smoke"]
+PRESETS["smoke"] = replace(
     chosen,
     classification=replace(chosen.classification, epochs=1),
     segmentation=replace(chosen.segmentation, epochs=1),
     colorization=replace(chosen.colorization, epochs=1, loss="colour_classes"),
 )
-settings = chosen."""
+from helpers.notebook import start
+"""
 
     def change(notebook):
-        (cell,) = (cell for cell in notebook.cells if "settings = chosen." in cell.source)
-        cell.source = cell.source.replace("settings = chosen.", once)
+        (cell,) = (cell for cell in notebook.cells if "REPOSITORY = " in cell.source)
+        cell.source = cell.source.replace("from helpers.notebook import start\n", once)
 
     changed(change)
     out = tmp_path / "out"
     given = [f"--{name}={place}" for name, place in places.items()]
     monkeypatch.setenv("COURSEWORK_DATA", str(tmp_path / "prepared"))
-    main(["run", "--preset", "smoke", "--out", str(out), *given])
+    main(["run", "1", "2", "3", "study", "--preset", "smoke", "--out", str(out), *given])
     rows = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert {row["task"] for row in rows} == set(TASKS)
     assert not any(row["data"].startswith("synthetic") for row in rows)
@@ -154,34 +146,24 @@ settings = chosen."""
     assert values["no skips, all others", "ab_error"] is None
     with Image.open(out / "figures" / "species_gallery.png") as image:
         assert image.info["Title"].startswith("One training image each of 2 of the 2 species")
-    for path in NOTEBOOKS:
-        cells = [cell for cell in nbformat.read(out / path.name, 4).cells if "outputs" in cell]
+    for path in NOTEBOOKS + STUDY:
+        executed = nbformat.read(out / path.relative_to(ROOT / "notebooks"), 4)
+        cells = [cell for cell in executed.cells if "outputs" in cell]
         outputs = [output for cell in cells for output in cell.outputs]
         assert "stderr" not in [output.get("name") for output in outputs]
         words = str([(o.get("text"), o.get("data", {}).get("text/plain")) for o in outputs])
         assert not re.search(r"\bnan\b|NaN", words)
-        assert "too few to say" in words or path == NOTEBOOKS[0]
+        assert "too few to say" in words or path in (NOTEBOOKS[0], STUDY[0])
 
 
-def test_exercise_2_of_notebook_1_changes_the_network_that_is_trained(tmp_path, monkeypatch):
-    (edit,) = exercises(nbformat.read(NOTEBOOKS[0], 4), "diff")
-    text = Path(resnet.__file__).read_text(encoding="utf-8")
-    start = text.index("        if self.downsample is not None:\n            out +=")
-    text = text[:start] + edit.rstrip("\n") + text[text.index("\n\n", start) :]
-    (tmp_path / "edited.py").write_text(text, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    before = resnet.ResNet18(3, width=4)
-    after = importlib.import_module("edited").ResNet18(3, width=4)
-    after.load_state_dict(before.state_dict())
-    images = torch.rand(2, 3, 32, 32)
-    assert not torch.equal(before.eval()(images), after.eval()(images))
-
-
-def test_notebooks_1_and_2_share_the_cores_and_the_third_comes_after_them(monkeypatch, tmp_path):
+def test_lessons_1_and_2_share_the_cores_then_comes_the_third_and_then_the_study(
+    monkeypatch, tmp_path
+):
     both = threading.Barrier(2, timeout=60)
     began = []
 
     def execute(source, folder, parameters):
+        assert (folder == tmp_path / "study") == (source in STUDY)
         if source.name[0] in "12":
             both.wait()
         began.append((source.name[0], os.environ["OMP_NUM_THREADS"], headless()))
@@ -192,19 +174,9 @@ def test_notebooks_1_and_2_share_the_cores_and_the_third_comes_after_them(monkey
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(notebooks, "cpu_count", lambda: 4)
     monkeypatch.setattr(notebooks, "execute", execute)
-    notebooks.execute_all(dict.fromkeys(NOTEBOOKS), tmp_path)
-    assert sorted(began) == [("1", "2", True), ("2", "2", True), ("3", "4", True)]
-    assert began[2][0] == "3" and not headless()
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_folder_in_ones_home_is_found_from_a_notebook(path, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    cells = nbformat.read(path, 4).cells
-    (line,) = re.findall("^OUT = ROOT.*", "\n".join(cell.source for cell in cells), re.MULTILINE)
-    names = {"ROOT": tmp_path / "project", "Path": Path, "OUT": "~/x"}
-    exec(line, names)
-    assert names["OUT"] == tmp_path / "x"
+    notebooks.execute_all(dict.fromkeys(STUDY + NOTEBOOKS), tmp_path)
+    assert sorted(began[:2]) == sorted(began[3:]) == [("1", "2", True), ("2", "2", True)]
+    assert began[2] == ("3", "4", True) and not headless()
 
 
 def test_a_failing_cell_is_named_and_what_ran_before_it_is_kept(tmp_path):
@@ -251,7 +223,7 @@ def test_an_edited_notebook_stays_and_the_new_one_stands_beside_it(tmp_path, cap
         assert made.with_suffix(".html").exists() and "42" in made.read_text()
         mine = made
     assert {path: path.read_bytes() for path in kept} == kept
-    told = "1_x.new1.ipynb is the new one: 1_x.ipynb was edited, and stays as it is\n"
+    told = "1_x.new1.ipynb is the new one: 1_x.ipynb is yours, and stays as it is\n"
     assert capsys.readouterr().out.count(told) == 2
 
 
@@ -271,7 +243,7 @@ def test_what_no_run_has_written_counts_as_edited(content, tmp_path):
 def test_the_source_notebooks_are_refused_as_a_place_to_write_to(link, tmp_path, changed, capsys):
     changed(lambda notebook: None)
     sources = tmp_path / "notebooks"
-    before = {path: path.read_bytes() for path in sources.iterdir()}
+    before = {path: path.read_bytes() for path in sources.glob("*.ipynb")}
     out = sources
     if link == "folder":
         out = tmp_path / "linked"
@@ -284,7 +256,7 @@ def test_the_source_notebooks_are_refused_as_a_place_to_write_to(link, tmp_path,
         with pytest.raises(SystemExit):
             main([command, "--out", str(out)])
         assert f"{out} holds the source notebooks" in capsys.readouterr().err
-    assert before == {path: path.read_bytes() for path in sources.iterdir()}
+    assert before == {path: path.read_bytes() for path in before}
 
 
 @pytest.mark.parametrize("backend", ["Agg", "TkAgg", "module://backend_interagg"])
@@ -350,6 +322,21 @@ def test_stored_figures_keep_their_colours(tmp_path):
             one.thumbnail(other.size)
             pixels = [np.asarray(image.convert("RGB")) for image in (one, other)]
         assert deltaE_ciede2000(*map(rgb2lab, pixels)).mean() < 1
+
+
+def test_numbers_in_the_prose_become_those_of_the_run_and_a_missing_one_is_named():
+    lesson = {"network": "U-Net − none", "score": "mean_iou", "notebook": "lesson"}
+    lesson |= {"value": -0.3, "low": -0.4, "high": -0.2}
+    study = lesson | {"notebook": "study", "value": 0.25, "low": None, "high": None}
+    text = "about <!--U-Net − none: mean_iou-->0.9 [0.8, 1.0]<!--/--> here"
+    told = {
+        folder: renew_numbers(text, [study, lesson], folder) for folder in ("notebooks", "study")
+    }
+    assert "-->−0.300 [−0.400, −0.200]<!--/--> here" in told["notebooks"]
+    assert "-->0.250<!--/--> here" in told["study"]
+    assert renew_numbers(told["study"], [lesson], "study") == told["notebooks"]
+    with pytest.raises(SystemExit, match="no score 'U-Net − none: mean_iou' in this run"):
+        renew_numbers(text, [], "notebooks")
 
 
 def test_a_summary_stands_beside_the_strongest_answer_without_a_network():

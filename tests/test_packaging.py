@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from helpers import ROOT
-from helpers.publishing.notebooks import NOTEBOOKS
+from helpers.publishing.notebooks import NOTEBOOKS, STUDY
 from notebooks.store import code_digest
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -105,7 +105,7 @@ def test_every_imported_package_is_a_requirement():
 
 
 @pytest.mark.maintain
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + STUDY, ids=lambda path: path.stem)
 def test_stored_outputs_belong_to_the_code_cells_they_stand_under(path):
     notebook = nbformat.read(path, 4)
     told = "its code has changed since its outputs were made; refresh with: make notebooks"
@@ -113,7 +113,7 @@ def test_stored_outputs_belong_to_the_code_cells_they_stand_under(path):
 
 
 @pytest.mark.maintain
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + STUDY, ids=lambda path: path.stem)
 def test_stored_notebooks_are_small_complete_and_clean(path):
     notebook = nbformat.read(path, 4)
     text = re.sub(r'"image/[a-z]+": "[^"]*"', "", path.read_text(encoding="utf-8"))
@@ -129,19 +129,21 @@ def test_stored_notebooks_are_small_complete_and_clean(path):
     assert sum("image/" in "".join(o.get("data", {})) for o in outputs) >= 8
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert len(notebook.cells) - len(code) >= 12, "prose stands between the cells"
+    prose = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert "-->?<!--" not in prose, "a number of the stored run is missing"
 
 
 PAGES = [
     ROOT / "README.md",
     *(ROOT / f"{name}/README.md" for name in ("notebooks", "helpers", "data")),
 ]
-PAGES += [ROOT / "tests/benchmarks/README.md", *NOTEBOOKS]
+PAGES += [ROOT / "tests/benchmarks/README.md", *NOTEBOOKS, *STUDY]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_to_files_and_headings_that_are_there(page):
     text = page.read_text(encoding="utf-8")
-    if page in NOTEBOOKS:
+    if page.suffix == ".ipynb":
         cells = nbformat.read(page, 4).cells
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     links = re.findall(r"\]\(([^)\s]*)\)", text)

@@ -17,9 +17,10 @@ from helpers.results import Results
 from tests.test_results import SYNTHETIC, chart
 
 
-def row(task, network, score, value=0.5, seeds=1, reported=None, how="width 16"):
+def row(task, network, score, value=0.5, seeds=1, reported=None, how="width 16", notebook="lesson"):
     place = [task, f"synthetic {task}", network, score]
     cells = [*place, value, value - 0.1, value + 0.1, seeds, "29 scenes", reported, "quick", how]
+    cells += [notebook]
     return dict(zip(COLUMNS, cells, strict=True))
 
 
@@ -29,6 +30,9 @@ ROWS = [
 ROWS += [row("segmentation", "U-Net − plain", score, -0.5) for score in MAIN["segmentation"][:2]]
 ROWS += [row("segmentation", "nearest_image 100 %", "mean_iou", seeds=0)]
 ROWS += [row("segmentation", "half", "mean_iou")]
+ROWS += [
+    row("segmentation", "the study's", score, notebook="study") for score in MAIN["segmentation"]
+]
 
 
 def compiled(folder, name, *commands):
@@ -62,7 +66,7 @@ def test_a_table_for_a_paper_tells_networks_apart_that_were_trained_in_different
     baseline = row("colorization", "grey copy", "psnr", seeds=0, how="")
     (_, table) = main_tables([*ROWS, *halved, baseline])["colorization"]
     assert table["trained how"].tolist() == ["width 16", "width 16", "width 8", ""]
-    older = [{**one, "preset": None, "trained how": None} for one in ROWS]
+    older = [{**one, "preset": None, "trained how": None, "notebook": None} for one in ROWS[:-3]]
     assert latex(older) == latex(ROWS)
     smoke = [{**one, "preset": "smoke"} for one in ROWS]
     assert latex(smoke).count("scores of smoke mean nothing") == 3

@@ -67,10 +67,50 @@ def test_what_is_damaged_or_of_another_preset_is_named_and_kept(tmp_path):
 
     older = json.loads(before)
     for row in older:
-        del row["preset"], row["trained how"]
+        del row["preset"], row["trained how"], row["notebook"]
     path.write_text(json.dumps(older), encoding="utf-8")
     filled(tmp_path, chosen="smoke").save()  # an older version's file: nobody can know
     assert [row["preset"] for row in saved_rows(tmp_path)] == ["smoke", "smoke", None, None]
+
+
+def test_the_study_keeps_the_lessons_scores_and_replaces_its_own(tmp_path):
+    filled(tmp_path).save()
+    for shift in (0, 0.5):
+        study = Results(tmp_path, "classification", REAL, preset("report"), study=True)
+        study.measure("plain", accuracy=np.full((1, 4), shift))
+        study.save()
+    rows = saved_rows(tmp_path)
+    told = [(row["notebook"], row["network"], row["value"]) for row in rows]
+    assert told == [
+        ("lesson", "residual", 0.75),
+        ("lesson", "plain", 0.25),
+        ("study", "plain", 0.5),
+    ]
+    filled(tmp_path, shift=1).save()
+    assert saved_rows(tmp_path)[2]["value"] == 0.5 and len(saved_rows(tmp_path)) == 3
+
+
+def test_a_guess_stands_beside_the_difference_that_it_was_about(tmp_path):
+    results = filled(tmp_path)
+    results.guess("residual − plain", accuracy=0.2)
+    results.guess("plain − residual", accuracy=None)
+    assert results.difference("residual", "plain", "accuracy")["your guess"].tolist() == [0.2]
+    assert "your guess" not in results.difference("plain", "residual", "accuracy")
+
+
+def test_what_skips_are_worth_is_told_of_the_run_and_of_photographs(tmp_path, monkeypatch):
+    photo = {"data": "scenes", "network": "residual − plain", "score": "accuracy"}
+    photo |= {"notebook": "lesson", "value": 0.1, "low": 0.0, "high": 0.2}
+    monkeypatch.setattr(results, "photographs", lambda: [photo])
+    run = Results(tmp_path, "colorization", SYNTHETIC, preset("quick"))
+    for name, error in {"U-Net": 10.0, "no skips": 12.0}.items():
+        run.measure(f"{name} + input lightness", ab_error=np.full((1, 4), error))
+    run.difference("U-Net + input lightness", "no skips + input lightness", "ab_error")
+    run.save()
+    panels = results.bought(tmp_path)
+    assert panels["birds, scenes: accuracy"] == {"shortcuts, photographs": (0.1, 0.0, 0.2)}
+    (row,) = panels["landscapes: ab error, less of it"].items()
+    assert row == ("U-Net's four skips, synthetic", (2.0, 2.0, 2.0)), "less error is a gain"
 
 
 def test_scores_are_saved_on_a_drive_without_locks(tmp_path, monkeypatch):
@@ -123,6 +163,8 @@ def test_reports_of_other_data_and_seeds_have_folders_of_their_own():
     assert report_folder("quick", birds="", streets="synthetic").name == "quick"
     assert report_folder("quick", streets="/data/camvid/").name == "quick-streets-camvid"
     assert report_folder("best", 3, birds="b.tar.gz", streets=None).name == "best-birds-b-seeds3"
+    names = {report_folder("quick", student=name).name for name in ("Ada", "Ада", "Ида", "")}
+    assert len(names) == 4 and all(name.startswith("quick") for name in names)
 
 
 def test_every_row_and_table_tells_its_seeds_and_units(tmp_path):

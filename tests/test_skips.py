@@ -7,10 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import skips
+from helpers import VOID, shortcuts, skips
 from helpers.data.batches import ArrayDataset
+from helpers.engine.checkpoint import describe_run, digest
 from helpers.metrics import mean_iou_of
 from helpers.models import ResNet, UNet
+from helpers.presets import Settings
+from helpers.tasks import Segmentation, build
+from helpers.training import CODE, evaluate, fit, predict
+from tests.conftest import tiny_data
+
+SETTINGS = Settings((32, 32), 4, 2, 6, 1e-2, augment=0.5, balance=0.5)
 
 
 def trained(model):
@@ -22,39 +29,18 @@ def trained(model):
     return model.eval()
 
 
-@torch.no_grad()
-def test_a_residual_block_that_adds_nothing_can_be_taken_out_and_nothing_changes():
-    model = trained(ResNet((1, 2, 1, 1), 5, width=4))
-    images = torch.rand(2, 3, 50, 34)
-    for number, block in enumerate([model.layer1[0], *model.layer2]):
-        cuts = [skips.without_blocks(model, gone) for gone in ([], [number], [number])]
-        whole, cut, again = skips.lesions(lambda damaged: damaged(images), cuts)
-        assert (whole != cut).any() and (cut == again).all()
-        nn.init.zeros_(block.bn2.weight)
-        nn.init.zeros_(block.bn2.bias)
-        before = model(images)
-        with skips.without_blocks(model, [number]):
-            torch.testing.assert_close(model(images), before)
-
-
-@torch.no_grad()
-def test_a_plain_block_taken_out_passes_every_second_pixel_on_and_zeros_beside():
-    model = trained(ResNet((1, 1, 1, 1), 5, width=4, skip=False))
-    x = torch.rand(2, 4, 9, 7)
-    with skips.without_blocks(model, [0, 1]):
-        torch.testing.assert_close(model.layer1(x), x)
-        out = model.layer2(x)
-    assert torch.equal(out[:, :4], x[:, :, ::2, ::2]) and not out[:, 4:].any()
-    assert model.layer2(x).shape == out.shape and not torch.equal(model.layer2(x), out)
-
-
 silenced = partial(skips.without_skips, means=[torch.ones(c) for c in (4, 8, 16, 32)])
 
 
+def doubled(model, levels):
+    return skips.scaled_skips(model, dict.fromkeys(levels, 2))
+
+
 @pytest.mark.parametrize(("model", "without", "count"), [
-    (ResNet((1, 2, 1, 1), 5, width=4), skips.without_blocks, 5),
+    (ResNet((1, 2, 1, 1), 5, width=4), shortcuts.without_blocks, 5),
     (UNet(3, 5, width=4), silenced, 4),
     (UNet(3, 5, width=4, skip=[True, True, True, False]), silenced, 3),
+    (UNet(3, 5, width=4, skip=[True, True, True, False]), doubled, 3),
 ])  # fmt: skip
 def test_cuts_leave_no_trace_and_those_of_what_is_not_there_are_refused(model, without, count):
     state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -84,6 +70,58 @@ def test_skip_means_are_those_of_the_maps_and_all_that_skips_of_one_flat_colour_
     before = model(images)
     with skips.without_skips(model, range(4), skips.skip_means(model, images.split(2))):
         torch.testing.assert_close(model(images), before)
+
+
+@torch.no_grad()
+def test_a_scaled_skip_does_what_scaled_weights_of_its_channels_do():
+    model = trained(UNet(3, 5, width=4, skip=[True, True, False, True]))
+    images = torch.rand(2, 3, 32, 48)
+    before = model(images)
+    with skips.scaled_skips(model, {0: 1, 1: 1, 3: 1}):
+        assert torch.equal(model(images), before)
+    zeros = [torch.zeros(c) for c in (4, 8, 16, 32)]
+    with skips.scaled_skips(model, {0: 0, 3: 0}), skips.without_skips(model, [1], zeros):
+        silent = model(images)
+    with skips.without_skips(model, [0, 1, 3], zeros):
+        assert torch.equal(model(images), silent)
+    with skips.scaled_skips(model, {0: 0.25, 1: 1.5, 3: 0}):
+        scaled = model(images)
+    for level, factor in ((0, 0.25), (1, 1.5), (3, 0)):
+        model.up[level][0].weight[:, : 4 * 2**level] *= factor
+    torch.testing.assert_close(model(images), scaled)
+
+
+class Wire(nn.Conv2d):
+    """From the input to the output, through nothing."""
+
+    def __init__(self, channels):
+        super().__init__(channels, channels, 1, bias=False)
+        nn.init.dirac_(self.weight)
+
+
+def test_a_wire_passes_the_copy_test_and_void_is_no_class():
+    data = tiny_data("streets")
+    data.test.targets[:, 8:16] = VOID
+    task = skips.CopyTest(data, SETTINGS)
+    assert evaluate(Wire(3), task, data.test)["mean_iou"] == 1
+    seen, truth = task.sample(data.test, 4)
+    assert torch.equal(seen.sum(1), (truth != VOID).float())
+    assert torch.equal(
+        predict(Wire(3), task, data.test)[:, :8], torch.tensor(data.test.targets[:, :8])
+    )
+
+
+def test_the_copy_test_trains_networks_that_segmentation_makes_as_runs_of_their_own():
+    data = tiny_data("streets")
+    runs = set()
+    for kind in (skips.CopyTest, Segmentation):
+        task = kind(data, SETTINGS)
+        model = build(task, {"skip": (False, True, True, True)})
+        run = describe_run(model, task, data.train, data.valid, "no", CODE)
+        runs.add(digest(run))
+        rows = list(fit(model, task, data, log=lambda line: None))
+        assert len(rows) == SETTINGS.epochs
+    assert len(runs) == 2
 
 
 @pytest.mark.parametrize("skip", [True, False, *torch.eye(4).bool().tolist()])
@@ -131,37 +169,21 @@ def test_a_skip_that_leaves_after_the_pooling_is_told_from_one_that_leaves_befor
 
 def test_what_needs_our_networks_says_so_of_others():
     other = AnotherUNet(before=True)
-    with pytest.raises(ValueError, match=r"build it of helpers\.models\.resnet\.BasicBlock"):
-        skips.lesions(len, [skips.without_blocks(other, [0])])
-    with pytest.raises(ValueError, match=r"inherit from helpers\.models\.UNet"):
-        skips.skip_means(other, [torch.rand(1, 3, 16, 16)])
-
-
-class Waves(nn.Flatten):
-    def forward(self, x):
-        return super().forward(torch.sin(40 * x))
-
-
-def test_gradients_of_a_linear_network_are_all_alike_and_those_of_sines_are_not():
-    starts, ends = torch.randn(2, 4, 3, 8, 8)
-    norm = nn.BatchNorm2d(2)
-    linear = nn.Sequential(nn.Conv2d(3, 2, 3), norm, nn.Flatten(), nn.Linear(72, 5))
-    assert skips.gradient_correlation(linear, starts, ends) == pytest.approx(np.ones(4), abs=1e-5)
-    assert norm.num_batches_tracked == 0, "a copy takes the statistics"
-    assert np.abs(skips.gradient_correlation(Waves(), starts, ends)).max() < 0.3
-
-
-def test_a_landscape_has_the_trained_loss_in_its_middle_and_a_quadratic_one_is_symmetric():
-    model = nn.Linear(6, 3)
-    inputs = torch.eye(6)  # so that the loss is the squared way that the weights went
-    before = model.weight.detach().clone()
-    loss = nn.MSELoss(reduction="sum")
-    surface = skips.loss_landscape(model, loss, inputs, model(inputs).detach(), reach=0.5, steps=5)
-    assert surface[2, 2] == surface.min() == 0
-    np.testing.assert_allclose(surface, surface[::-1, ::-1], atol=1e-5)
-    length = float(before.square().sum())  # filter by filter, directions are as long as the weights
-    assert surface[[2, 4], [4, 2]] == pytest.approx(0.25 * length, rel=1e-4)
-    assert torch.equal(model.weight, before)
+    images = torch.rand(1, 3, 16, 16)
+    for experiment in (
+        lambda: skips.lesions(len, [shortcuts.without_blocks(other, [0])]),
+        lambda: shortcuts.dirac_start(other),
+        lambda: shortcuts.block_alignment(other, nn.MSELoss(), images, images),
+    ):
+        with pytest.raises(ValueError, match=r"build it of helpers\.models\.resnet\.BasicBlock"):
+            experiment()
+    for experiment in (
+        lambda: skips.skip_means(other, [images]),
+        lambda: skips.lesions(len, [skips.without_skips(other, [0], [0])]),
+        lambda: skips.lesions(len, [skips.scaled_skips(other, {0: 1})]),
+    ):
+        with pytest.raises(ValueError, match=r"inherit from helpers\.models\.UNet"):
+            experiment()
 
 
 def test_the_truth_is_crisp_at_every_distance_and_an_error_is_seen_from_its_distance_on():

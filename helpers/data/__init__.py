@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class DataSet:
     ids: list = None  # streets: the id of each class in the masks on disk
 
 
-def prepare(name, source=None, size=(96, 96), classes=None, skip_bad=False, root=ROOT):
+def prepare(name, source=None, size=(96, 96), classes=None, skip_bad=False, root=ROOT, student=""):
     """Find, check and decode a data set once. Later calls open the arrays in a moment.
 
     Args:
@@ -48,6 +49,7 @@ def prepare(name, source=None, size=(96, 96), classes=None, skip_bad=False, root
         skip_bad: go on when more than 1 % of the files are bad. Later calls for the same files
             then go on, too.
         root: the folder for downloads and caches.
+        student: a name, which has synthetic images of its own, in a folder of their own.
 
     Raises:
         DataError: the data cannot be used. It says what was found, where, and what to do.
@@ -63,7 +65,10 @@ def prepare(name, source=None, size=(96, 96), classes=None, skip_bad=False, root
     root = Path(root).absolute()
     folder = Path(source or "").expanduser().absolute()
     synthetic = source == "synthetic"
-    if synthetic:
+    if synthetic and student:
+        seed = crc32(student.encode())
+        folder = draw_once(name, root / f"synthetic-{seed:08x}", seed)
+    elif synthetic:
         folder = draw_once(name, root / "synthetic")
     elif not source:
         folder = fetch(name, root, kind.looks_right)
@@ -76,6 +81,8 @@ def prepare(name, source=None, size=(96, 96), classes=None, skip_bad=False, root
     label = f"{name} from {folder.resolve().name}/"
     if synthetic:
         label = f"synthetic {name}"
+        if student:
+            label += f" for {student}"
     return DataSet(
         name,
         inventory.classes,

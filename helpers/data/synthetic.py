@@ -33,15 +33,16 @@ def drawing_code():
     return package
 
 
-def draw_once(name, root):
+def draw_once(name, root, seed=0):
     """The folder ``root/name`` with a synthetic set, drawn now unless it is there as it should be.
 
     Args:
         name: birds, streets or landscapes.
+        seed: another one draws other images of the same kind.
     """
     drawn = drawing_code()
-    jobs = drawn.plan(name)
-    wanted = drawn.stamp(name)
+    jobs = drawn.plan(name, seed)
+    wanted = drawn.stamp(name, seed)
     place = root / name
     stamp = place / ".drawn"
 

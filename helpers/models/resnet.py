@@ -1,5 +1,7 @@
 """Residual networks and their plain twins (He et al., 2015, arXiv:1512.03385)."""
 
+from functools import partial
+
 from torch import nn
 
 
@@ -37,12 +39,12 @@ class BasicBlock(nn.Module):
         return self.relu(out)
 
 
-def stage(blocks, in_channels, channels, skip):
-    """``blocks`` basic blocks in a row. Where the first doubles the channels, it halves the map."""
+def stage(block, count, in_channels, channels):
+    """``count`` blocks in a row. Where the first doubles the channels, it halves the map."""
     stride = channels // in_channels
-    layers = [BasicBlock(in_channels, channels, stride, skip=skip)]
-    while len(layers) < blocks:
-        layers.append(BasicBlock(channels, channels, skip=skip))
+    layers = [block(in_channels, channels, stride)]
+    while len(layers) < count:
+        layers.append(block(channels, channels))
     return nn.Sequential(*layers)
 
 
@@ -54,12 +56,14 @@ class ResNet(nn.Module):
         num_classes: length of the logits.
         width: channels of the first stage, 64 in the paper. Each further stage doubles them.
         skip: ``False`` gives the plain network that the paper compares against.
+        block: makes a block of (in_channels, channels, stride=1). Default: ``BasicBlock``.
 
     Shape: (N, 3, H, W) -> (N, num_classes), any H and W.
     """
 
-    def __init__(self, blocks, num_classes, *, width=64, skip=True):
+    def __init__(self, blocks, num_classes, *, width=64, skip=True, block=None):
         super().__init__()
+        block = block or partial(BasicBlock, skip=skip)
         if len(blocks) != 4 or min(blocks) < 1:
             raise ValueError(
                 f"blocks={blocks}: give the number of blocks of each of four stages, at least 1"
@@ -68,10 +72,10 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        self.layer1 = stage(blocks[0], width, width, skip)
-        self.layer2 = stage(blocks[1], width, 2 * width, skip)
-        self.layer3 = stage(blocks[2], 2 * width, 4 * width, skip)
-        self.layer4 = stage(blocks[3], 4 * width, 8 * width, skip)
+        self.layer1 = stage(block, blocks[0], width, width)
+        self.layer2 = stage(block, blocks[1], width, 2 * width)
+        self.layer3 = stage(block, blocks[2], 2 * width, 4 * width)
+        self.layer4 = stage(block, blocks[3], 4 * width, 8 * width)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(8 * width, num_classes)
 

@@ -1,4 +1,4 @@
-"""The command line: run the notebooks, prepare data, train a network, use it, pack for Colab."""
+"""The command line: run the notebooks, prepare data, train and use a network, teach with them."""
 
 import argparse
 import contextlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from helpers import DATA, REPORTS, ROOT
 from helpers.engine.checkpoint import CheckpointError
 from helpers.presets import PRESETS, Settings, concerns, preset
-from helpers.publishing.notebooks import NOTEBOOKS, NotebookFailed, execute_all
+from helpers.publishing.notebooks import NOTEBOOKS, STUDY, NotebookFailed, execute_all
 from helpers.publishing.predicting import find_run, predict_files
 from helpers.results import check_preset, report_folder
 from helpers.tasks import TASKS, build
@@ -52,6 +52,7 @@ def make_parser():
     add_train(commands)
     add_predict(commands)
     add_export(commands)
+    add_teaching(commands)
     colab = commands.add_parser("colab", help="write the notebooks for Google Colab and Kaggle")
     colab.set_defaults(action=pack_for_colab)
     add_folder(colab, "--out", "for the files; default: reports/colab")
@@ -62,7 +63,11 @@ def add_run(commands):
     run = commands.add_parser("run", help="run the notebooks and write a report")
     run.set_defaults(action=run_notebooks)
     run.add_argument(
-        "notebooks", nargs="*", type=number, metavar="NUMBER", help="1, 2 or 3; default: all"
+        "notebooks",
+        nargs="*",
+        type=chapter,
+        metavar="NUMBER",
+        help="1, 2, 3 or study; default: the three lessons",
     )
     add_preset(run, "quick")
     run.add_argument("--seeds", type=int, default=1, help="how often to train each network")
@@ -161,6 +166,30 @@ def add_export(commands):
     export.add_argument("--out", metavar="FILE", help="default: <run>.onnx")
 
 
+def add_teaching(commands):
+    handout = commands.add_parser(
+        "handout",
+        help="write the lessons as assignments, with gaps for students",
+        description="Writes students/, the notebooks to hand out, and source/, the same with "
+        "solutions and hidden tests. In their folder, nbgrader takes source/ as it is: nbgrader "
+        "generate_assignment lesson1, autograde lesson1, generate_feedback lesson1. Grading runs "
+        "each notebook at the preset smoke; on a slow machine add --Execute.timeout=600.",
+        epilog="Students who have this package can read its code: look at what they wrote, too.",
+    )
+    handout.set_defaults(action=hand_out)
+    add_folder(handout, "--out", "for both; default: reports/handout")
+    handout.add_argument(
+        "--points", type=int, default=5, help="of each gap and each exercise; default: 5"
+    )
+    handout.add_argument(
+        "--colab", action="store_true", help="students' notebooks bring the project along"
+    )
+    handin = commands.add_parser("handin", help="pack notebooks and scores, with a summary")
+    handin.set_defaults(action=hand_in)
+    add_folder(handin, "--run", "of the run, with the notebooks in it or beside it; default: run/")
+    handin.add_argument("--out", metavar="FILE", default="handin.zip", help="default: handin.zip")
+
+
 def add_task(parser):
     parser.add_argument("--task", required=True, choices=TASKS, metavar="TASK", help=listed(TASKS))
 
@@ -205,10 +234,10 @@ def listed(names):
     return f"{', '.join(others)} or {last}"
 
 
-def number(text):
-    """The number of a notebook; no ``choices``, which Python 3.11 refuses beside nargs="*"."""
-    if text not in ("1", "2", "3"):
-        raise argparse.ArgumentTypeError(f"no notebook {text!r}: choose 1, 2 or 3")
+def chapter(text):
+    """What ``run`` runs; no ``choices``, which Python 3.11 refuses beside nargs="*"."""
+    if text not in ("1", "2", "3", "study"):
+        raise argparse.ArgumentTypeError(f"no notebook {text!r}: choose 1, 2, 3 or study")
     return text
 
 
@@ -240,20 +269,20 @@ def run_notebooks(options):
     if options.root:
         os.environ["COURSEWORK_DATA"] = str(options.root)  # for the notebooks' kernels
 
-    parameters = {}
-    for notebook in NOTEBOOKS:
-        digit, _, task = notebook.stem.partition("_")
-        if digit in (options.notebooks or "123"):
-            given = {
-                "PRESET": options.preset,
-                "SEEDS": options.seeds,
-                "SEED": options.seed,
-                "OUT": str(out),
-            }
-            data_set = TASKS[task].data_set
-            if sources[data_set]:
-                given[data_set.upper()] = str(Path(sources[data_set]).expanduser().absolute())
-            parameters[notebook] = given
+    given = {
+        "PRESET": options.preset,
+        "SEEDS": options.seeds,
+        "SEED": options.seed,
+        "OUT": str(out),
+    }
+    for data_set, source in sources.items():
+        if source:
+            given[data_set.upper()] = str(Path(source).expanduser().absolute())
+    asked = options.notebooks or ["1", "2", "3"]
+    chosen = [lesson for lesson in NOTEBOOKS if lesson.name[0] in asked]
+    if "study" in asked:
+        chosen += STUDY
+    parameters = dict.fromkeys(chosen, given)
 
     check_preset(out, options.preset)
     print(f"Runs {len(parameters)} notebooks into {out}; if stopped, run this again", flush=True)
@@ -315,6 +344,20 @@ def export_network(options):
     from helpers.publishing.export import export_run
 
     export_run(options.task, options.model, options.run, options.out)
+
+
+def hand_out(options):
+    from helpers.publishing.handout import write_handout
+
+    for path in write_handout(options.out or REPORTS / "handout", options.points, options.colab):
+        print(path)
+
+
+def hand_in(options):
+    from helpers.publishing.handin import write_handin
+
+    place, text = write_handin(options.run or Path("run"), Path(options.out))
+    print(f"{text}\n\n{place}: hand in this file")
 
 
 def pack_for_colab(options):

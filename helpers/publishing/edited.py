@@ -36,7 +36,7 @@ def unedited_place(path):
         number += 1
         place = path.with_name(f"{path.stem}.new{number}{path.suffix}")
     if number:
-        print(f"{place.name} is the new one: {path.name} was edited, and stays as it is")
+        print(f"{place.name} is the new one: {path.name} is yours, and stays as it is")
     return place
 
 

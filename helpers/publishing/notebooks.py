@@ -15,7 +15,8 @@ from tqdm import tqdm
 from helpers import ROOT
 from helpers.publishing.edited import refuse_sources, write_notebook
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-9]_*.ipynb"))  # the lessons
+STUDY = sorted((ROOT / "notebooks/study").glob("[1-9]_*.ipynb"))
 # nbconvert sets source code in Markdown outputs in a proportional font, unlike JupyterLab.
 MONOSPACE = "<style>.jp-RenderedMarkdown pre { font-family: monospace; font-size: 13px }</style>"
 
@@ -33,28 +34,36 @@ class ThisPython(AsyncKernelManager):
 
 
 def execute_all(parameters, folder):
-    """Run notebooks into ``folder``, each as .ipynb and .html.
+    """Run notebooks into ``folder``, each as .ipynb and .html; those of the study into study/.
 
     Args:
         parameters: maps the path of each notebook to its parameters, a dict.
 
-    On a CPU of several cores, notebooks 1 and 2 run at the same time, each on half of the cores.
-    The third reads what the others have saved, so it runs alone.
+    On a CPU of several cores, lessons 1 and 2 run at the same time, each on half of the cores.
+    The third reads what the others have saved, so it runs alone. The study's two follow together.
 
     Raises ValueError where ``folder`` holds the notebooks themselves.
     """
-    refuse_sources(folder, parameters)
-    first = [source for source in parameters if source.name[0] in "12"]
-    groups = [[source] for source in parameters]
-    if first and cpu_count() > 1 and not torch.accelerator.is_available():
-        groups = [first] + [[source] for source in parameters if source not in first]
+    places = {}
+    together = {"1, 2": [], "3": [], "study": []}
+    for source in parameters:
+        group = "1, 2" if source.name[0] in "12" else "3"
+        places[source] = folder
+        if source.parent.name == "study":
+            group = "study"
+            places[source] = folder / "study"
+        refuse_sources(places[source], [source])
+        together[group].append(source)
+    groups = [group for group in together.values() if group]
+    if cpu_count() == 1 or torch.accelerator.is_available():
+        groups = [[source] for group in groups for source in group]
     cores = min(cpu_count(), torch.get_num_threads())
 
     os.environ["COURSEWORK_HEADLESS"] = "1"  # a stored slider cannot be moved
     try:
         for group in groups:
             os.environ["OMP_NUM_THREADS"] = str(max(1, cores // len(group)))
-            jobs = [(source, folder, parameters[source]) for source in group]
+            jobs = [(source, places[source], parameters[source]) for source in group]
             with ThreadPool(len(group)) as pool:  # each kernel is a process of its own
                 pool.starmap(execute, jobs)
     finally:

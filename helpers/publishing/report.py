@@ -68,7 +68,13 @@ def saved_figures(folder):
 
 
 def saved_notebooks(folder):
-    """{task: the name, without suffix, of its last executed notebook}."""
-    pages = sorted(sorted(folder.glob("[1-9]_*.html")), key=os.path.getmtime)
-    # The task of "1_classification.new1" is "classification".
-    return {page.stem.partition("_")[2].partition(".")[0]: page.stem for page in pages}
+    """{"classification": the last executed notebook of that name in ``folder``, or in study/}.
+
+    A notebook is its path from ``folder``, without suffix.
+    """
+    pages = [*folder.glob("[1-9]_*.html"), *folder.glob("study/[1-9]_*.html")]
+    found = {}
+    for page in sorted(sorted(pages), key=os.path.getmtime):
+        name = page.stem.partition("_")[2].partition(".")[0]  # of "1_classification.new1"
+        found[name] = page.relative_to(folder).with_suffix("").as_posix()
+    return found

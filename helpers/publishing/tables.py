@@ -8,7 +8,7 @@ from helpers import plural
 from helpers.figures import spoken
 
 COLUMNS = ["task", "data", "network", "score", "value", "low", "high", "seeds", "units", "reported"]
-COLUMNS += ["preset", "trained how"]
+COLUMNS += ["preset", "trained how", "notebook"]
 CAUTION = "scores of smoke mean nothing"
 MAIN = {  # the scores of a task's table in a paper; results.csv holds all of them
     "classification": ["accuracy", "loss"],
@@ -65,12 +65,12 @@ def show(value, low=None, high=None):
 
 
 def main_tables(rows):
-    """The ``MAIN`` scores of saved rows: {task: (caption, table)}.
+    """The ``MAIN`` scores of saved rows, without the study's: {task: (caption, table)}.
 
     A table shows the networks that have the first of these scores and another one. A baseline
     needs the first alone.
     """
-    saved = pd.DataFrame(rows, columns=COLUMNS)
+    saved = pd.DataFrame(rows, columns=COLUMNS).query("notebook != 'study'")
     tables = {}
     for task, main in MAIN.items():
         frame = saved.query("task == @task and score in @main")

@@ -163,7 +163,7 @@ def test_what_is_prepared_is_read_without_a_lock_or_a_place_to_write(
 ):
     source = make_birds(tmp_path / "set")
     monkeypatch.setattr(synthetic, "drawing_code", lambda: SimpleNamespace(
-        plan=lambda _: [], stamp=lambda _: "1", draw_files=None
+        plan=lambda *_: [], stamp=lambda *_: "1", draw_files=None
     ))  # fmt: skip
     find = {
         "birds": lambda: contents(prepare("birds", source)),

@@ -116,3 +116,15 @@ def test_the_same_code_reads_them(tmp_path, few, name):
     assert min(data.inventory.read.values()) > 0 and not data.inventory.bad
     again = helpers.data.prepare_or_draw(name, "synthetic", root=tmp_path, size=32)
     assert (again.test.images == data.test.images).all()
+
+
+def test_each_student_has_images_of_their_own_and_always_the_same(few, tmp_path):
+    made = {}
+    for student in ("", "Ada", "Łukasz", "Ada"):
+        data = helpers.data.prepare("birds", "synthetic", root=tmp_path, size=32, student=student)
+        images = data.train.images
+        assert student not in made or np.array_equal(made[student], images)
+        made[student] = images
+    assert data.label == "synthetic birds for Ada" and data.synthetic
+    assert not any(np.array_equal(made[""], made[name]) for name in ("Ada", "Łukasz"))
+    assert len(list(tmp_path.glob("synthetic*/birds"))) == 3

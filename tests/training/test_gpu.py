@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import skips, training, widgets
+from helpers import shortcuts, skips, training, widgets
 from helpers.colour import to_float
 from helpers.engine import device
 from helpers.engine.device import accelerator, best_precision
@@ -42,16 +42,19 @@ def everything(folder=None):
 
     batch = birds.sample(flock.train, 6)
     means = skips.skip_means(unet, [streets.sample(city.train, 6)[0]])
-    cut = skips.without_blocks(resnet, [1])
+    cut = shortcuts.without_blocks(resnet, [1])
     yield skips.lesions(lambda model: predict(model, birds, flock.test), [cut])
     cut = skips.without_skips(unet, [0, 2], means)
     yield skips.lesions(lambda model: predict(model, streets, city.test), [cut])
-    yield skips.loss_landscape(resnet, birds.loss, *batch, steps=3)
-    yield skips.gradient_correlation(build(birds, "resnet18"), batch[0], batch[0].flip(0))
+    yield shortcuts.loss_landscape(resnet, birds.loss, *batch, steps=3)
+    yield shortcuts.gradient_correlation(build(birds, "resnet18"), batch[0], batch[0].flip(0))
+    alignment = shortcuts.block_alignment(resnet, birds.loss, *batch)
+    yield np.array(list(alignment.values()))
 
     figures = [
         widgets.block_switches({"residual": resnet}, birds, flock),
         widgets.skip_switches(unet, streets, city, np.eye(3) * 200),
+        widgets.skip_dimmer(unet, streets, city, np.eye(3) * 200),
         widgets.pixels({"U-Net": unet}, streets, city.test, np.eye(3) * 200),
     ]
     for model, task, data in trained[2:]:

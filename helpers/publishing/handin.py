@@ -1,0 +1,71 @@
+"""One zip to hand in: notebooks, scores, and a summary of what ran and of what is missing."""
+
+from itertools import pairwise
+from zipfile import ZipFile
+
+import nbformat
+
+from helpers import ROOT, plural
+from helpers.publishing.edited import unedited_place
+from helpers.publishing.handout import ANSWER, CHECK
+
+
+def write_handin(run, out):
+    """Write a zip of the run in a folder; returns its path and the summary in it.
+
+    It unpacks to ``lesson1/1_classification.ipynb`` and so on, as nbgrader has it. Where there is
+    a file ``out`` already, that stays.
+    """
+    text = "# Hand-in\n\nNetworks that were trained, by name and digest:\n\n"
+    for folder in sorted(run.glob("runs/*-????????")):
+        text += f"- {folder.name}\n"
+    place = unedited_place(out)
+    with ZipFile(place, "x") as archive:
+        for number in ("1", "2", "3"):
+            notebooks = [path for path in notebooks_of(run) if path.name.startswith(number)]
+            text += f"\n## Lesson {number}: {plural(len(notebooks), 'notebook')}\n\n"
+            for path in notebooks:
+                archive.write(path, f"lesson{number}/{path.name}")
+                text += "\n".join(summary(nbformat.read(path, 4)))
+        scores = run / "results.json"
+        if scores.exists():
+            archive.write(scores, scores.name)
+        else:
+            text += f"\n\n{scores} is missing: the last cell of a lesson writes it."
+        archive.writestr("SUMMARY.md", text)
+    return place, text
+
+
+def notebooks_of(run):
+    """The notebooks of lessons in the folder of a run, or else beside it, or else our own."""
+    for folder in (run, run.absolute().parent, ROOT / "notebooks"):
+        found = sorted(folder.glob("[1-3]_*.ipynb"))
+        if found:
+            break
+    return found
+
+
+def summary(notebook):
+    """A line for each gap and each open answer, and one on the order in which cells ran."""
+    counts = []
+    for before, cell in pairwise(notebook.cells):
+        check = CHECK.search(cell.source)
+        if check:
+            yield f"- The gap {check[1]}: {verdict(before, cell)}"
+        if cell.source == ANSWER:
+            yield f"- {before.id}: not answered"
+        if cell.cell_type == "code":
+            counts.append(cell.execution_count)
+    ran = [count for count in counts if count]
+    order = "in order" if ran == sorted(ran) else "not in order"
+    yield f"- {len(ran)} of {plural(len(counts), 'code cell')} ran, {order}\n"
+
+
+def verdict(gap, check):
+    """What the check of a gap said when it ran."""
+    if "raise NotImplementedError()" in gap.source:
+        return "open"
+    for output in check.outputs:
+        if "data" in output:
+            return output.data["text/plain"]
+    return "its check did not run"
