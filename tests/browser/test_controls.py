@@ -189,7 +189,10 @@ def try_uploads(browser, box, folder):
     until(browser, lambda: browser.execute_script(IMAGE, box))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS + STUDY, ids=lambda path: path.stem)
+WITH_CONTROLS = [*NOTEBOOKS, STUDY[1]]
+
+
+@pytest.mark.parametrize("path", WITH_CONTROLS, ids=lambda path: path.stem)
 def test_every_cell_runs_and_every_control_changes_its_image(path, lab, browser, tmp_path):
     browser.get(lab)
     until(browser, lambda: browser.execute_script("return 'jupyterapp' in window"))
@@ -197,7 +200,7 @@ def test_every_cell_runs_and_every_control_changes_its_image(path, lab, browser,
     cells = [cell.source for cell in nbformat.read(path, 4).cells]
     live = [number for number, source in enumerate(cells) if LIVE.search(source)]
     found = boxes(browser)
-    assert len(found) == len(live) >= 2
+    assert len(found) == len(live) >= 1
     for box in found:
         press(browser, box)
         if box.find_elements(By.CSS_SELECTOR, "button.widget-upload"):
