@@ -123,13 +123,15 @@ class Lesson:
         So networks that are compared are tuned alike: each has its best rate of the same list. Of
         two rates that score alike, it is the later one.
         """
-        trials = {}
+        best = -np.inf
         for rate in rates:
             tried = type(task)(self.data, replace(task.settings, lr=rate))
             self.train(name, tried, curves=False)
             score = np.mean([rows[-1][task.metric] for rows in self.rows[name]])
-            trials[score] = tried, self.models[name], self.rows[name]
-        self.tasks[name], self.models[name], self.rows[name] = trials[max(trials)]
+            if score >= best:
+                best = score
+                kept = (tried, self.models[name], self.rows[name])
+        self.tasks[name], self.models[name], self.rows[name] = kept
         print(f"{name}: of {len(rates)} rates, {self.tasks[name].settings.lr:.1e} is best")
 
     def answers(self, name, dataset=None):

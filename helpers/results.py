@@ -397,14 +397,18 @@ def bought(folder):
     Returns {panel: {row: (value, low, high)}}, for ``helpers.figures.intervals``.
     """
     panels = {panel: {} for panel, _ in BOUGHT.values()}
-    for row in saved_rows(folder) + photographs():
+    rows = []
+    for row in saved_rows(folder):
+        is_synthetic = row["data"].startswith("synthetic ")
+        rows.append((row, "synthetic" if is_synthetic else "your images"))
+    rows += [(row, "photographs") for row in photographs()]
+    for row, kind in rows:
         panel, names = BOUGHT.get(row["score"], ("", {}))
         if row["network"] in names and row["notebook"] == "lesson":
             value, low, high = np.array([row["value"], row["low"], row["high"]], float)
             interval = (value, low, high)
             if row["score"] == "ab_error":  # less is better
                 interval = (-value, -high, -low)
-            kind = "synthetic" if row["data"].startswith("synthetic") else "photographs"
             panels[panel][f"{names[row['network']]}, {kind}"] = interval
     return {panel: rows for panel, rows in panels.items() if rows}
 

@@ -107,8 +107,14 @@ def test_what_skips_are_worth_is_told_of_the_run_and_of_photographs(tmp_path, mo
         run.measure(f"{name} + input lightness", ab_error=np.full((1, 4), error))
     run.difference("U-Net + input lightness", "no skips + input lightness", "ab_error")
     run.save()
+    own = photo | {"data": "birds from mine/", "value": 0.3}
+    saved = results.saved_rows(tmp_path)
+    monkeypatch.setattr(results, "saved_rows", lambda folder: [*saved, own])
     panels = results.bought(tmp_path)
-    assert panels["birds, scenes: accuracy"] == {"shortcuts, photographs": (0.1, 0.0, 0.2)}
+    assert panels["birds, scenes: accuracy"] == {
+        "shortcuts, your images": (0.3, 0.0, 0.2),
+        "shortcuts, photographs": (0.1, 0.0, 0.2),
+    }
     (row,) = panels["landscapes: ab error, less of it"].items()
     assert row == ("U-Net's four skips, synthetic", (2.0, 2.0, 2.0)), "less error is a gain"
 

@@ -65,11 +65,12 @@ def prepare(name, source=None, size=(96, 96), classes=None, skip_bad=False, root
     root = Path(root).absolute()
     folder = Path(source or "").expanduser().absolute()
     synthetic = source == "synthetic"
-    if synthetic and student:
-        seed = crc32(student.encode())
-        folder = draw_once(name, root / f"synthetic-{seed:08x}", seed)
-    elif synthetic:
-        folder = draw_once(name, root / "synthetic")
+    if synthetic:
+        seed = crc32(student.encode())  # 0 of an empty name
+        place = "synthetic"
+        if student:
+            place += f"-{seed:08x}"
+        folder = draw_once(name, root / place, seed)
     elif not source:
         folder = fetch(name, root, kind.looks_right)
     elif folder.is_file():

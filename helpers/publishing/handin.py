@@ -5,7 +5,7 @@ from zipfile import ZipFile
 
 import nbformat
 
-from helpers import ROOT, plural
+from helpers import plural
 from helpers.publishing.edited import unedited_place
 from helpers.publishing.handout import ANSWER, CHECK
 
@@ -37,12 +37,9 @@ def write_handin(run, out):
 
 
 def notebooks_of(run):
-    """The notebooks of lessons in the folder of a run, or else beside it, or else our own."""
-    for folder in (run, run.absolute().parent, ROOT / "notebooks"):
-        found = sorted(folder.glob("[1-3]_*.ipynb"))
-        if found:
-            break
-    return found
+    """The notebooks of lessons in the folder of a run, or else beside it."""
+    found = sorted(run.glob("[1-3]_*.ipynb"))
+    return found or sorted(run.absolute().parent.glob("[1-3]_*.ipynb"))
 
 
 def summary(notebook):

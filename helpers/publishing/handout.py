@@ -27,7 +27,7 @@ FOLDER = """import os
 import tempfile
 
 OUT = OUT or os.path.abspath("run")  # beside this notebook, so that no other run serves it
-if "NBGRADER_EXECUTION" in os.environ:  # while it is graded: the smallest run, in no other folder
+if "NBGRADER_EXECUTION" in os.environ:  # graded by the smallest run, in a folder that goes again
     graded = tempfile.TemporaryDirectory()
     PRESET, SEEDS, DRIVE, OUT = "smoke", 1, False, graded.name
     BIRDS = STREETS = LANDSCAPES = ""
