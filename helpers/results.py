@@ -381,13 +381,11 @@ def photographs():
 
 
 def photograph_table(task):
-    """Scores of a task on photographs, see ``photographs``: one row per network."""
-    rows = [row for row in photographs() if row["task"] == task]
+    """The study's scores of a task on photographs, see ``photographs``: one row per network."""
+    rows = [row for row in photographs() if (row["task"], row["notebook"]) == (task, "study")]
+    print(rows[0]["data"])
     table = by_network(pd.DataFrame(rows, columns=COLUMNS)).rename(columns=spoken)
-    for row in rows:
-        table.loc[row["network"], "evidence"] = (
-            f"{row['data']}; {joined(row['seeds'], row['units'])}"
-        )
+    table["evidence"] = joined(rows[0]["seeds"], rows[0]["units"])
     return table
 
 

@@ -46,6 +46,7 @@ def block_switches(models, task, data):
     """
     models = deepcopy(models)
     truth = torch.as_tensor(data.test.targets)  # (N,)
+    names = [name.title() for name in task.classes]
     first, *_ = models.values()
 
     @cache
@@ -60,10 +61,7 @@ def block_switches(models, task, data):
         confidence, guess = answer.max(1)
         worst = answer[range(len(truth)), truth].argsort()[:10]
 
-        captions = [
-            f"is {task.classes[truth[i]]}\n{task.classes[guess[i]]} {confidence[i]:.0%}"
-            for i in worst
-        ]
+        captions = [f"is {names[truth[i]]}\n{names[guess[i]]} {confidence[i]:.0%}" for i in worst]
         title = f"Blocks off: {listed(off)}; {spoken(task.metric)}: {', '.join(scores)}. "
         title += f"Worst images of {network}:"
         return gallery(data.test[worst.numpy()][0], captions, columns=5, size=1.5, title=title)
