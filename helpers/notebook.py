@@ -139,15 +139,14 @@ class Lesson:
 
         See ``predict`` of the task. ``dataset`` takes the place of the test set.
         """
-        if dataset is not None:
-            return self._predict(name, dataset)
-        if name not in self._answers:
-            self._answers[name] = self._predict(name, self.data.test)
-        return self._answers[name]
-
-    def _predict(self, name, dataset):
+        if dataset is None and name in self._answers:
+            return self._answers[name]
+        images = self.data.test if dataset is None else dataset
         task = self.tasks[name]
-        return torch.stack([predict(model, task, dataset) for model in self.models[name]])
+        answers = torch.stack([predict(model, task, images) for model in self.models[name]])
+        if dataset is None:
+            self._answers[name] = answers
+        return answers
 
     def measure(self, *names):
         """Add the scores of these networks to the results, see ``helpers.scores``."""

@@ -382,7 +382,7 @@ def photographs():
 
 def photograph_table(task):
     """The study's scores of a task on photographs, see ``photographs``: one row per network."""
-    rows = [row for row in photographs() if (row["task"], row["notebook"]) == (task, "study")]
+    rows = [row for row in photographs() if row["task"] == task and row["notebook"] == "study"]
     print(rows[0]["data"])
     table = by_network(pd.DataFrame(rows, columns=COLUMNS)).rename(columns=spoken)
     table["evidence"] = joined(rows[0]["seeds"], rows[0]["units"])
@@ -392,21 +392,22 @@ def photograph_table(task):
 def bought(folder):
     """What skips are worth, of the run in ``folder`` and of photographs: higher is better.
 
-    Returns {panel: {row: (value, low, high)}}, for ``helpers.figures.intervals``.
+    Returns {panel: {row: an array of value, low and high}}, for ``helpers.figures.intervals``.
     """
     panels = {panel: {} for panel, _ in BOUGHT.values()}
     rows = []
     for row in saved_rows(folder):
-        is_synthetic = row["data"].startswith("synthetic ")
-        rows.append((row, "synthetic" if is_synthetic else "your images"))
+        kind = "your images"
+        if row["data"].startswith("synthetic "):
+            kind = "synthetic"
+        rows.append((row, kind))
     rows += [(row, "photographs") for row in photographs()]
     for row, kind in rows:
         panel, names = BOUGHT.get(row["score"], ("", {}))
         if row["network"] in names and row["notebook"] == "lesson":
-            value, low, high = np.array([row["value"], row["low"], row["high"]], float)
-            interval = (value, low, high)
+            interval = np.array([row["value"], row["low"], row["high"]], float)
             if row["score"] == "ab_error":  # less is better
-                interval = (-value, -high, -low)
+                interval = -interval[[0, 2, 1]]
             panels[panel][f"{names[row['network']]}, {kind}"] = interval
     return {panel: rows for panel, rows in panels.items() if rows}
 

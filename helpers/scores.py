@@ -61,12 +61,16 @@ def street_scores(masks, dataset, classes):
         "border_accuracy": (border, pixel_accuracy),
         "inside_accuracy": (inside, pixel_accuracy),
     }
-    if list(classes) == list(streets.CLASSES):
-        vehicles = classes.index("Vehicles")
+    if classes == streets.CLASSES:
         others = counted(~streets.bonnet_mask(truth))
-        scores["vehicles_iou"] = whole, lambda matrix: iou_of(matrix)[..., vehicles]
-        scores["vehicles_iou_without_bonnet"] = others, lambda matrix: iou_of(matrix)[..., vehicles]
+        scores["vehicles_iou"] = (whole, vehicles_iou)
+        scores["vehicles_iou_without_bonnet"] = (others, vehicles_iou)
     return scores
+
+
+def vehicles_iou(matrix):
+    """The IoU of Lyft's vehicles: (..., C, C) -> (...)."""
+    return iou_of(matrix)[..., streets.VEHICLES]
 
 
 def pixel_accuracy(matrix):
