@@ -251,7 +251,8 @@ class Interval(Exercise):
 
     mistakes = {
         ("deviations", 0): (
-            "The interval has hardly any width. Draw with replacement, len(values) for each mean."
+            "The interval has hardly any width. Draw with replacement, len(values) for each mean, "
+            "and take one mean for each resample."
         ),
         ("size", 1): "Single values are torn out of their resamples, but means vary less.",
         ("deviations", 1, 1.96): (

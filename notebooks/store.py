@@ -169,7 +169,7 @@ def store_summary(folder, command):
         lines.append(f"| {name} | {' | '.join(cells)} |")
     made = f"Means with 95 % intervals over {found[-1]['seeds']} seeds and {', '.join(evidence)}"
     lines += ["", f"{made}, by `{command}`, {date.today()}."]
-    put_into_readme("summary", "\n".join(lines))
+    put_between(ROOT / "README.md", "summary", "\n".join(lines))
 
 
 def strongest(rows, task, score):
@@ -224,12 +224,11 @@ def refer():
         first.source = re.sub("^REPOSITORY = .*", line, first.source, flags=re.MULTILINE)
         with written_beside(path) as beside:
             nbformat.write(notebook, beside)
-    put_into_readme("colab", " ".join(badges))
+    put_between(ROOT / "README.md", "colab", " ".join(badges))
 
 
-def put_into_readme(name, text):
+def put_between(readme, name, text):
     """Replace what stands between the marks ``<!-- name -->`` and ``<!-- end of name -->``."""
-    readme = ROOT / "README.md"
     mark = f"<!-- {name} -->\n"
     end = f"<!-- end of {name} -->\n"
     before, _, rest = readme.read_text(encoding="utf-8").partition(mark)

@@ -322,6 +322,11 @@ def standard_error(values, resamples, seed):
     return values.mean() - error, values.mean() + error
 
 
+def means_over_resamples(values, resamples, seed):
+    chosen = np.random.default_rng(seed).choice(values, (resamples, len(values)))
+    return np.percentile(chosen.mean(0), [2.5, 97.5])
+
+
 def deviation_of_values(values, resamples, seed):
     return values.mean() - 1.96 * values.std(), values.mean() + 1.96 * values.std()
 
@@ -471,6 +476,7 @@ WRONG = {
     ],
     "interval": [
         (without_replacement, "hardly any width"),
+        (means_over_resamples, "one mean for each resample"),
         (torn_apart, "torn out"),
         (of_the_values, "torn out"),
         (deviations_of_means, "standard deviation"),

@@ -93,15 +93,58 @@ def test_hidden_tests_pass_solutions_and_nothing_else(handout, lesson):
             graded_alone(graded(students(handout, lesson))[name].source, check)
 
 
-def test_a_gap_that_is_filled_with_our_own_code_gets_no_points(handout):
-    """An inherited method, and an imported function."""
-    block = "from helpers.models.resnet import BasicBlock\nclass MyBlock(BasicBlock): pass"
-    lightness = "from helpers.colour import put_lightness_back as lightness_back"
-    for lesson, name, ours in ((0, "block", block), (2, "lightness", lightness)):
-        cells = graded(source(handout, NOTEBOOKS[lesson]))
-        check = f"from helpers.checks import check\n{cells[f'{name}-check'].source}"
-        with pytest.raises(AssertionError, match="the code of the package"):
-            graded_alone(ours, check)
+BLOCK = "from helpers.models.resnet import BasicBlock\nclass MyBlock(BasicBlock):"
+BORROWED = [
+    (0, "block", f"{BLOCK} pass"),
+    (0, "block", f"{BLOCK}\n  def forward(self, x): return super().forward(x)"),
+    (0, "block", f"{BLOCK}\n  def forward(self, x): return BasicBlock.forward(self, x)"),
+    (
+        0,
+        "interval",
+        "from helpers import checks\n"
+        "def interval(*given): return checks.EXERCISES['interval'].answer(*given)",
+    ),
+    (
+        1,
+        "mean_iou",
+        "def mean_iou(batches, num_classes):\n"
+        "  from helpers.checks import MeanIoU\n"
+        "  return [MeanIoU.answer(batches, num_classes) for _ in range(1)][0]",
+    ),
+    (2, "lightness", "from helpers.colour import put_lightness_back as lightness_back"),
+]
+
+
+@pytest.mark.parametrize(("lesson", "name", "ours"), BORROWED)
+def test_a_gap_that_is_filled_with_our_own_code_gets_no_points(handout, lesson, name, ours):
+    cells = graded(source(handout, NOTEBOOKS[lesson]))
+    check = f"from helpers.checks import check\n{cells[f'{name}-check'].source}"
+    with pytest.raises(AssertionError, match="this calls finished code: "):
+        graded_alone(ours, check)
+
+
+def test_gaps_and_exercises_may_have_different_points_and_changed_points_stay(tmp_path, capsys):
+    main(["handout", "--out", str(tmp_path)])
+    cells = graded(source(tmp_path, NOTEBOOKS[0]))
+    points = {name: cell.metadata.nbgrader.points for name, cell in cells.items()}
+    exercises = {f"exercise-{number}": 4 for number in (1, 2, 3, 4)}
+    assert points == {"block": 0, "block-check": 5, "interval": 0, "interval-check": 5} | exercises
+
+    path = tmp_path / "source" / "lesson1" / NOTEBOOKS[0].name
+    notebook = nbformat.read(path, 4)
+    graded(notebook)["exercise-1"].metadata.nbgrader.points = 3
+    nbformat.write(notebook, path)
+    before = path.read_bytes()
+    main(["handout", "--out", str(tmp_path)])
+    assert path.read_bytes() == before
+    assert "1_classification.new1.ipynb is the new one" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lesson", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_link_of_a_students_notebook_leads_out_of_its_folder(handout, lesson):
+    for cell in students(handout, lesson).cells:
+        if cell.cell_type == "markdown":
+            assert not re.search(r'\]\((?!http)|href="(?!http)', cell.source)
 
 
 def solution_lines(lesson):
@@ -177,6 +220,11 @@ def test_for_colab_students_notebooks_bring_the_project_along(handout, tmp_path,
         assert not list(tmp_path.glob("coursework-*")), "who grades has the project"
 
 
+def test_a_handin_without_notebooks_says_where_it_looked(tmp_path, capsys):
+    main(["handin", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "a.zip")])
+    assert f"No notebook is in {tmp_path / 'run'} or beside it" in capsys.readouterr().out
+
+
 def test_a_handin_refuses_nothing_says_what_is_missing_and_replaces_no_file(tmp_path, capsys):
     notebook = nbformat.read(NOTEBOOKS[1], 4)
     for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
@@ -190,6 +238,7 @@ def test_a_handin_refuses_nothing_says_what_is_missing_and_replaces_no_file(tmp_
         main(["handin", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "a.zip")])
         told = capsys.readouterr().out
         assert told.endswith(f"{name}: hand in this file\n")
+        assert '- PRESET = "quick", STUDENT = "", SEEDS = 1, SEED = 0\n' in told
         assert "- The gap up: wrong. The skip is left out.\n" in told
         assert "- The gap mean_iou: its check did not run\n" in told
         assert "ran, not in order\n" in told and "results.json is missing" in told

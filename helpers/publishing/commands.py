@@ -72,6 +72,9 @@ def add_run(commands):
     add_preset(run, "quick")
     run.add_argument("--seeds", type=int, default=1, help="how often to train each network")
     run.add_argument("--seed", type=int, default=0, help="the first seed; default: 0")
+    run.add_argument(
+        "--student", metavar="NAME", default="", help="for synthetic images of this student's own"
+    )
     for name in DATA_SETS:
         add_data(run, name, "the preset's", f"--{name}")
     add_root(run)
@@ -171,15 +174,19 @@ def add_teaching(commands):
         "handout",
         help="write the lessons as assignments, with gaps for students",
         description="Writes students/, the notebooks to hand out, and source/, the same with "
-        "solutions and hidden tests. In their folder, nbgrader takes source/ as it is: nbgrader "
-        "generate_assignment lesson1, autograde lesson1, generate_feedback lesson1. Grading runs "
-        "each notebook at the preset smoke; on a slow machine add --Execute.timeout=600.",
+        "solutions and hidden tests. In their folder, nbgrader takes source/ as it is. "
+        "notebooks/README.md has the commands.",
         epilog="Students who have this package can read its code: look at what they wrote, too.",
     )
     handout.set_defaults(action=hand_out)
     add_folder(handout, "--out", "for both; default: reports/handout")
     handout.add_argument(
-        "--points", type=int, default=5, help="of each gap and each exercise; default: 5"
+        "--points",
+        type=int,
+        nargs="+",
+        default=[5, 4],
+        metavar="N",
+        help="of each gap, and of each exercise if they differ; default: 5 4",
     )
     handout.add_argument(
         "--colab", action="store_true", help="students' notebooks bring the project along"
@@ -265,12 +272,16 @@ def run_notebooks(options):
         raise ValueError(f"--seeds {options.seeds}: give a whole number of at least 1")
     preset(options.preset, options.seed)  # raises ValueError for a wrong seed
     sources = {name: getattr(options, name) for name in DATA_SETS}
-    out = options.out or report_folder(options.preset, options.seeds, options.seed, **sources)
+    student = options.student
+    out = options.out
+    if out is None:
+        out = report_folder(options.preset, options.seeds, options.seed, student, **sources)
     if options.root:
         os.environ["COURSEWORK_DATA"] = str(options.root)  # for the notebooks' kernels
 
     given = {
         "PRESET": options.preset,
+        "STUDENT": student,
         "SEEDS": options.seeds,
         "SEED": options.seed,
         "OUT": str(out),

@@ -59,12 +59,13 @@ def mark(text):
 
 
 def said(notebook):
-    """What the cells say. Empty ones, and papermill's marks of errors, don't count."""
+    """What the cells say, and their points. Empty cells and papermill's marks don't count."""
     texts = []
     for cell in notebook.cells:
         is_mark = "papermill-error-cell-tag" in cell.metadata.get("tags", [])
         if cell.source.strip() and not is_mark:
-            texts.append(f"{cell.cell_type}: {cell.source}")
+            points = cell.metadata.get("nbgrader", {}).get("points", "")
+            texts.append(f"{cell.cell_type}{points}: {cell.source}")
     return "\0".join(texts)
 
 

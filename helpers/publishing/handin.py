@@ -1,5 +1,6 @@
 """One zip to hand in: notebooks, scores, and a summary of what ran and of what is missing."""
 
+import re
 from itertools import pairwise
 from zipfile import ZipFile
 
@@ -8,6 +9,8 @@ import nbformat
 from helpers import plural
 from helpers.publishing.edited import unedited_place
 from helpers.publishing.handout import ANSWER, CHECK
+
+PARAMETER = re.compile(r"^((?:PRESET|STUDENT|SEEDS?) = [^#\n]*?) *(?:#.*)?$", re.MULTILINE)
 
 
 def write_handin(run, out):
@@ -19,6 +22,8 @@ def write_handin(run, out):
     text = "# Hand-in\n\nNetworks that were trained, by name and digest:\n\n"
     for folder in sorted(run.glob("runs/*-????????")):
         text += f"- {folder.name}\n"
+    if not notebooks_of(run):
+        text += f"\nNo notebook is in {run} or beside it: name its folder by --run.\n"
     place = unedited_place(out)
     with ZipFile(place, "x") as archive:
         for number in ("1", "2", "3"):
@@ -43,8 +48,10 @@ def notebooks_of(run):
 
 
 def summary(notebook):
-    """A line for each gap and each open answer, and one on the order in which cells ran."""
+    """The parameters, a line for each gap and each open answer, and in which order cells ran."""
     counts = []
+    parameters = [found for cell in notebook.cells for found in PARAMETER.findall(cell.source)]
+    yield f"- {', '.join(parameters)}"
     for before, cell in pairwise(notebook.cells):
         check = CHECK.search(cell.source)
         if check:

@@ -1,6 +1,7 @@
 """The lessons as assignments: nbgrader's source for teachers, and notebooks with gaps."""
 
 import re
+from types import CodeType, FunctionType, ModuleType
 
 import nbformat
 from nbformat.v4 import new_markdown_cell
@@ -15,14 +16,16 @@ CHECK = re.compile(r'^check\("(\w+)", ([\w.]+)\)', re.MULTILINE)
 HIDDEN = """
 ### BEGIN HIDDEN TESTS
 from helpers.checks import check
+from helpers.publishing.handout import borrowed
 
-written = getattr({1}, "forward", {1})
-assert not str(written.__module__).startswith("helpers"), "this is the code of the package"
+assert not borrowed({1}), f"this calls finished code: {{', '.join(borrowed({1}))}}"
 for seed in (1, 2, 3):  # other inputs than those of the check above
     found = check("{0}", {1}, seed=seed)
     assert found.right, found
 ### END HIDDEN TESTS"""
 ANSWER = "YOUR ANSWER HERE"  # as nbgrader has it
+LINK = re.compile(r'\[([^\]]+)\]\((?!http)[^)]+\)|<a href="(?!http)[^"]+">(.*?)</a>')
+TO_CALL = {"match_size", "rgb_to_grey"}  # what a solution may call of this package
 FOLDER = """import os
 import tempfile
 
@@ -38,8 +41,8 @@ if "NBGRADER_EXECUTION" in os.environ:  # graded by the smallest run, in a folde
 def write_handout(folder, points, colab=False):
     """Write ``source/lesson1/…`` for nbgrader and ``students/…``; yields the paths of both.
 
-    Each gap and each exercise is worth so many ``points``. With ``colab`` the students' notebooks
-    bring the project along. What somebody has edited in ``folder`` stays.
+    ``points`` are those of each gap and, last, of each exercise. With ``colab`` the students'
+    notebooks bring the project along. What somebody has edited in ``folder`` stays.
     """
     for lesson in NOTEBOOKS:
         notebook = nbformat.read(lesson, 4)
@@ -65,13 +68,15 @@ def to_assignment(notebook, points):
         check = CHECK.search(cell.source)
         if check:
             mark(cells[-2], check[1], solution=True)
-            mark(cell, f"{check[1]}-check", points)
+            mark(cell, f"{check[1]}-check", points[0])
             cell.source += HIDDEN.format(*check.groups())
         elif cell.id == "start":
             cell.source = FOLDER + cell.source
         elif cell.id.startswith("exercise-"):
             cells.append(new_markdown_cell(ANSWER, id=f"{cell.id}-answer"))
-            mark(cells[-1], cell.id, points, solution=True)
+            mark(cells[-1], cell.id, points[-1], solution=True)
+        if cell.cell_type == "markdown":  # what lies beside our lessons is not beside theirs
+            cell.source = LINK.sub(r"\1\2", cell.source)
     notebook.cells = cells
 
 
@@ -80,3 +85,28 @@ def mark(cell, name, points=0, solution=False):
     about = {"schema_version": 3, "grade_id": name, "grade": points > 0, "points": points}
     about |= {"solution": solution, "locked": not solution}
     cell.metadata = {"deletable": False, "nbgrader": about}
+
+
+def borrowed(solution):
+    """Names of this package's finished code, or of a parent's method, that a solution calls.
+
+    ``solution`` is a function, or a class whose ``forward`` counts. Code that is called by way of
+    another cell's function is not found.
+    """
+    function = getattr(solution, "forward", solution)
+    if function.__module__.startswith("helpers"):
+        return [function.__qualname__]
+    found = []
+    codes = [function.__code__]
+    for code in codes:
+        codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+        for name in code.co_names:
+            value = function.__globals__.get(name)
+            home = name
+            if isinstance(value, (FunctionType, type)):
+                home = value.__module__
+            elif isinstance(value, ModuleType):
+                home = value.__name__
+            if name == "super" or (home.startswith("helpers") and name not in TO_CALL):
+                found.append(name)
+    return found

@@ -166,7 +166,9 @@ def test_without_a_network_the_libraries_themselves_give_up_soon(tmp_path, prepa
 
 
 def test_a_notebook_goes_on_with_synthetic_data(tmp_path, prepare, sources, monkeypatch, capsys):
-    monkeypatch.setattr(helpers.data, "draw_once", lambda name, root, student: make_streets(root / name))
+    monkeypatch.setattr(
+        helpers.data, "draw_once", lambda name, root, student: make_streets(root / name)
+    )
     data = helpers.data.prepare_or_draw("streets", "", root=tmp_path / "data", size=32)
     assert data.synthetic and data.label == "synthetic streets"
     assert "Going on with synthetic streets instead" in capsys.readouterr().out
