@@ -31,7 +31,11 @@ def headless():
 
 
 def predict(images, task="segmentation", run=None):
-    """A trained network's answers for images of your own, see ``publishing.predicting.predict``."""
+    """A trained network's answers for images of your own: a list of ``Answer``.
+
+    ``images`` are files, folders or arrays, and ``run`` is the folder of a training, by default the
+    last one. All is said in ``helpers.publishing.predicting``, by ``predict`` and ``Answer``.
+    """
     from helpers.publishing import predicting  # which takes seconds to import
 
     return predicting.predict(images, task, run)

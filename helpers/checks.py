@@ -53,7 +53,7 @@ def check(name, thing, seed=0):
         expected = run(exercise.answer)
         label = difference(found, expected)
         if label is None:
-            return Line("right", True)
+            return Line(f"right{exercise.remark(thing)}", True)
         for sentences, options in mistakes_of(exercise):
             if difference(found, run(partial(exercise.answer, **options))) is None:
                 return Line(f"wrong. {sentences}", False)
@@ -179,6 +179,10 @@ class Exercise:
     def apply(function, *arguments):
         return function(*arguments)
 
+    def remark(function):
+        """What may be said of a right solution."""
+        return ""
+
 
 class Block(Exercise):
     def inputs():
@@ -249,6 +253,12 @@ class Interval(Exercise):
             return np.percentile(means, percentiles)
         return means.mean() + deviations * means.std() * np.array([-1, 1])
 
+    def remark(function):
+        one, same, other = [list(function(np.arange(12.0), 20, seed)) for seed in (2, 2, 3)]
+        if one == same and one != other:
+            return ""
+        return ", but the seed is not used: the same one must give the same interval, always"
+
     mistakes = {
         ("deviations", 0): (
             "The interval has hardly any width. Draw with replacement, len(values) for each mean, "
@@ -258,6 +268,7 @@ class Interval(Exercise):
         ("deviations", 1, 1.96): (
             "The ends come from the standard deviation, but the means are skewed: take percentiles."
         ),
+        ("percentiles", (0.025, 0.975)): "np.percentile wants per cent: 2.5, not 0.025.",
         ("percentiles", (5, 95)): "This is a 90 % interval: 5 % of the means lie on either side.",
     }
     hints = (

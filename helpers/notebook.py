@@ -139,6 +139,8 @@ class Lesson:
 
         See ``predict`` of the task. ``dataset`` takes the place of the test set.
         """
+        if name not in self.models:
+            raise ValueError(f"{name!r} has no answers yet: lesson.train({name!r}) comes first")
         if dataset is None and name in self._answers:
             return self._answers[name]
         images = self.data.test if dataset is None else dataset

@@ -174,8 +174,8 @@ class Results:
         name = f"{one} − {other}"
         table = {}
         for score in scores:
-            values, statistic, keep, seeds, how = self.measured[one, score]
-            others, _, others_keep, others_seeds, others_how = self.measured[other, score]
+            values, statistic, keep, seeds, how = known(self.measured, one, score)
+            others, _, others_keep, others_seeds, others_how = known(self.measured, other, score)
             if not np.array_equal(keep, others_keep):
                 raise ValueError(
                     f"{one} and {other} were measured on different images ({score}): "
@@ -208,7 +208,7 @@ class Results:
 
     def __getitem__(self, key):
         """(value, low, high) of (network, score)."""
-        row = self.rows[key]
+        row = known(self.rows, *key)
         return row["value"], row["low"], row["high"]
 
     def intervals(self, score, *networks):
@@ -347,6 +347,13 @@ class Results:
             for suffix, text in texts.items():
                 with written_beside(self.folder / f"results.{suffix}") as beside:
                     beside.write_text(text, encoding="utf-8")
+
+
+def known(scores, network, score):
+    """What ``scores`` has of a network. Raises KeyError, with a sentence, where it has nothing."""
+    if (network, score) not in scores:
+        raise KeyError(f"{network!r} has no {score} yet: train and measure it first")
+    return scores[network, score]
 
 
 def trained_how(settings):

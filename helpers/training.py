@@ -132,9 +132,11 @@ def fit(model, task, data, *, folder=None, mirror=None, start=None, log=print):
             log(_one_line(row, task.metric, settings.epochs))
             yield row
     except KeyboardInterrupt:
+        kept = "They are lost without a folder"
+        if folder is not None:
+            kept = "Run this again to go on after them"
         raise Interrupted(
-            f"interrupted; {len(history)} of {settings.epochs} epochs are finished. "
-            "With a folder, running this again goes on after them"
+            f"interrupted; {len(history)} of {settings.epochs} epochs are finished. {kept}"
         ) from None
     except FloatingPointError as error:
         checkpoint.load(model=model)

@@ -76,7 +76,8 @@ def interval_of_counts(values, resamples, seed):
 
 
 def interval_of_ours(values, resamples, seed):
-    return metrics.bootstrap(values[None], groups=np.arange(12), resamples=resamples)[1:]
+    order = np.random.default_rng(seed).permutation(12)  # for bootstrap's own seed is fixed
+    return metrics.bootstrap(values[None, order], groups=np.arange(12), resamples=resamples)[1:]
 
 
 def joined(batches):
@@ -331,6 +332,10 @@ def deviation_of_values(values, resamples, seed):
     return values.mean() - 1.96 * values.std(), values.mean() + 1.96 * values.std()
 
 
+def in_fractions(values, resamples, seed):
+    return np.percentile(means(values, resamples, seed), [0.025, 0.975])
+
+
 def ninety_percent(values, resamples, seed):
     return np.percentile(means(values, resamples, seed), [5, 95])
 
@@ -484,6 +489,7 @@ WRONG = {
         (standard_error, "standard deviation"),
         (deviation_of_values, "standard deviation"),
         (ninety_percent, "90 %"),
+        (in_fractions, "per cent"),
     ],
     "mean_iou": [
         (over_images, "scores of images"),
@@ -609,6 +615,21 @@ def test_an_open_gap_is_not_wrong(name, thing):
     result = check(name, thing)
     assert result.right is None
     assert str(result) == f"not attempted. For help: hint('{name}')"
+
+
+def unseeded(values, resamples, seed):
+    chosen = np.random.default_rng().choice(values, (resamples, len(values)))
+    return np.percentile(chosen.mean(1), [2.5, 97.5])
+
+
+def fixed(values, resamples, seed):
+    return interval_in_a_loop(values, resamples, 7)
+
+
+@pytest.mark.parametrize("interval", [unseeded, fixed])
+def test_an_interval_that_ignores_its_seed_is_right_with_a_remark(interval):
+    result = check("interval", interval)
+    assert result.right and "right, but the seed is not used" in str(result)
 
 
 def test_two_mistakes_at_once_are_both_told():

@@ -79,6 +79,7 @@ def test_the_source_has_solutions_and_hidden_tests_on_other_inputs(handout, less
 def graded_alone(gap, check):
     """Run a gap and its check as nbgrader does, with what the lesson has imported before."""
     names = {"__name__": "notebook", "np": np, "torch": torch, "rgb_to_grey": rgb_to_grey}
+    names["In"] = ["", gap, check]  # as IPython has it
     exec(f"{gap}\n{check}", names)
 
 
@@ -119,7 +120,7 @@ BORROWED = [
 def test_a_gap_that_is_filled_with_our_own_code_gets_no_points(handout, lesson, name, ours):
     cells = graded(source(handout, NOTEBOOKS[lesson]))
     check = f"from helpers.checks import check\n{cells[f'{name}-check'].source}"
-    with pytest.raises(AssertionError, match="this calls finished code: "):
+    with pytest.raises(AssertionError, match=r"this (is|calls) finished code"):
         graded_alone(ours, check)
 
 

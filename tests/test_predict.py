@@ -95,6 +95,28 @@ def test_the_command_writes_masks_overlays_and_shares_at_the_images_own_size(
             assert overlay.width == size[0] and overlay.height > size[1], "the key stands below"
 
 
+def test_later_calls_keep_the_answers_of_earlier_ones(trained, tmp_path):
+    run = str(trained["segmentation"].run)
+    out = tmp_path / "out"
+
+    def answered(*names):
+        files = [str(tmp_path / name) for name in names]
+        command = ["predict", *files, "--task", "segmentation", "--run", run, "--out", str(out)]
+        main(command)
+        return pd.read_csv(out / "shares.csv").set_index("file").answer
+
+    for number, name in enumerate(("007.png", "same.png", "same.jpg")):
+        photo(number, 40, 32).save(tmp_path / name)
+    answered("007.png", "same.png")
+    first = (out / "same_mask.png").read_bytes()
+    for _ in range(2):
+        found = answered("same.jpg")
+        assert found[str(tmp_path / "same.png")] == "same"
+        assert found[str(tmp_path / "same.jpg")] == "same_"
+        assert len(found) == 3 and len(list(out.glob("*_mask.png"))) == 3
+    assert (out / "same_mask.png").read_bytes() == first
+
+
 def test_species_come_with_probabilities_and_colours_with_the_photos_lightness(trained, tmp_path):
     for i in range(2):
         photo(i, 160, 90).save(tmp_path / f"{i}.png")

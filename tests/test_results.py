@@ -270,6 +270,14 @@ def test_networks_measured_on_different_images_have_no_difference(tmp_path):
     assert len(results.rows) == 2
 
 
+def test_a_network_without_scores_is_named(tmp_path):
+    results = filled(tmp_path)
+    with pytest.raises(KeyError, match="'deeper' has no accuracy yet: train and measure it first"):
+        results.difference("residual", "deeper", "accuracy")
+    with pytest.raises(KeyError, match="'deeper' has no accuracy yet"):
+        results["deeper", "accuracy"]
+
+
 def test_numbers_are_shown_with_the_digits_they_deserve():
     assert show(0.5) == show(0.5, 0.5, 0.5) == "0.500"
     assert show(0.5, 0.4, 0.6) == "0.500 [0.400, 0.600]"

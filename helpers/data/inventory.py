@@ -79,7 +79,8 @@ class Inventory:
         if never:
             notes.append(
                 f"Never there: {', '.join(never)}. "
-                "A class without pixels has no IoU (nan), and means leave it out."
+                "A class without pixels has no IoU (nan), and means leave it out. "
+                "If your ids mean other classes, name them in classes.csv: see data/README.md."
             )
         return notes
 

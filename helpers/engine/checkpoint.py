@@ -79,11 +79,11 @@ class Checkpoint:
             return ""
         shorter = self._shorter(others)
         if shorter is None:
-            return "starts anew, as settings, data or code changed"
+            return "starts anew: its settings, data, network or code are new, and older runs stay"
         if not open_ended:
             return (
-                f"starts anew, as the schedule of {shorter.parent.name} ended with its last epoch: "
-                "more epochs need a constant rate and constant views"
+                f"starts anew, and keeps {shorter.parent.name}, whose schedule ended with its last "
+                "epoch: to go on from there, it would need a constant rate and constant views"
             )
         self._take(shorter)
         return ""

@@ -193,7 +193,11 @@ def add_teaching(commands):
     )
     handin = commands.add_parser("handin", help="pack notebooks and scores, with a summary")
     handin.set_defaults(action=hand_in)
-    add_folder(handin, "--run", "of the run, with the notebooks in it or beside it; default: run/")
+    add_folder(
+        handin,
+        "--run",
+        "of the run, with the notebooks in it or beside it; default: run/, or that of the handout",
+    )
     handin.add_argument("--out", metavar="FILE", default="handin.zip", help="default: handin.zip")
 
 
@@ -367,7 +371,11 @@ def hand_out(options):
 def hand_in(options):
     from helpers.publishing.handin import write_handin
 
-    place, text = write_handin(options.run or Path("run"), Path(options.out))
+    run = options.run
+    if run is None:
+        here = Path("run")
+        run = here if here.exists() else REPORTS / "handout" / "students" / "run"
+    place, text = write_handin(run, Path(options.out))
     print(f"{text}\n\n{place}: hand in this file")
 
 

@@ -48,7 +48,7 @@ def notebooks_of(run):
 
 
 def summary(notebook):
-    """The parameters, a line for each gap and each open answer, and in which order cells ran."""
+    """The parameters, a line for each gap and each answer, and in which order cells ran."""
     counts = []
     parameters = [found for cell in notebook.cells for found in PARAMETER.findall(cell.source)]
     yield f"- {', '.join(parameters)}"
@@ -56,8 +56,9 @@ def summary(notebook):
         check = CHECK.search(cell.source)
         if check:
             yield f"- The gap {check[1]}: {verdict(before, cell)}"
-        if cell.source == ANSWER:
-            yield f"- {before.id}: not answered"
+        if cell.id.endswith("-answer"):
+            answered = "not answered" if cell.source == ANSWER else "answered"
+            yield f"- {cell.id.removesuffix('-answer')}: {answered}"
         if cell.cell_type == "code":
             counts.append(cell.execution_count)
     ran = [count for count in counts if count]

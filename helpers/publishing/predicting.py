@@ -54,7 +54,7 @@ def predict(images, task="segmentation", run=None):
             network that was trained for this task.
 
     Raises:
-        DataError: there is no such run, or a file cannot be used.
+        DataError: there is no such run, or a file cannot be used: then nothing is answered.
         TypeError: an array is no image.
     """
     _, model, task = load_run(task, run)
@@ -77,7 +77,11 @@ def load_run(task, run=None, model=None):
             f"{folder} holds {about['model'] or 'a network'} for {trained_for}: "
             "give another one with --run"
         )
-    epochs = plural(len(state["history"]), "epoch")
+    done = len(state["history"])
+    wanted = about["task"]["settings"]["epochs"]
+    epochs = plural(wanted, "epoch")
+    if done < wanted:
+        epochs = f"{done} of {epochs}"
     print(f"{folder}: {epochs} on {about['data'] or 'data of your own'}", flush=True)
     return folder, *load(folder)
 
@@ -208,9 +212,10 @@ def coloured(answer, own):
 def predict_files(images, task, run=None, out=None):
     """Write the answers to images, and a table of them, as ``python -m helpers predict`` does.
 
-    Those of one stem get a "_" more; the table's column ``answer`` tells. A file that cannot be
-    used is told at the end, when the others are done. Images that ``predict`` has written are
-    passed over in folders.
+    Those of one stem get a "_" more; the table's column ``answer`` tells. Rows of earlier calls
+    stay, and a file that is answered again replaces its own. A file that cannot be used is told
+    at the end, when the others are done. In folders, images that ``predict`` has written are
+    passed over.
 
     Raises:
         DataError: some could not be used; a file of somebody else would be overwritten.
@@ -219,13 +224,17 @@ def predict_files(images, task, run=None, out=None):
     files, faults = find_images(images)
     out = out or Path("predictions", folder.name)
     place = ours(out / f"{TABLES[task.name]}.csv")
+    earlier = pd.DataFrame(columns=["file", "answer", "run"])
+    if place.exists():
+        earlier = pd.read_csv(place, dtype={"answer": str})
+    # The file of each name, in small letters, which are the same as large ones to some systems.
+    names = dict(zip(earlier.answer.str.casefold(), earlier.file, strict=True))
     rows = []
-    names = set()  # in small letters, which are the same as large ones to some systems
     for file in files:
         name = file.stem
-        while name.casefold() in names:  # of a file in another folder, or with another suffix
+        # It may be that of a file in another folder, or with another suffix.
+        while names.setdefault(name.casefold(), str(file)) != str(file):
             name += "_"
-        names.add(name.casefold())
         try:
             columns = write_answer(task, answer_to(model, task, file), out, name)
         except DataError as error:
@@ -234,9 +243,13 @@ def predict_files(images, task, run=None, out=None):
         rows.append({"file": str(file), **columns, "answer": name, "run": folder.name})
     if rows:
         table = pd.DataFrame(rows)
+        others = earlier[~earlier.file.isin(table.file)]
+        both = pd.concat([others, table])
+        both = both[[*both.columns.drop("run"), "run"]]  # last, see ``is_ours``
         with written_beside(place) as beside:
-            table.to_csv(beside, index=False, errors="backslashreplace")
-        print(table.to_string(index=False, line_width=100, max_colwidth=60))
+            both.to_csv(beside, index=False, errors="backslashreplace")
+        shown = table.drop(columns=task.classes, errors="ignore")  # the shares are too many
+        print(shown.to_string(index=False, line_width=100, max_colwidth=60))
     print(f"{plural(len(rows), 'image')} answered, in {out}")
     if faults:
         raise DataError(
@@ -266,7 +279,8 @@ def overlay(task, answer):
     """The image with the colours of its classes laid over, and a key of them below."""
     palette = task.palette or [ImageColor.getrgb(colour) for colour in SPARE[: task.outputs]]
     mixed = answer.own // 2 + paint(answer.full, palette) // 2
-    key = class_key(answer.full, task.classes, palette)
+    names = [f"{number} {name}" for number, name in zip(task.ids, task.classes, strict=True)]
+    key = class_key(answer.full, names, palette)
     letter = max(11, mixed.shape[1] // 50)
     families = fonts_with(frozenset(f"a{''.join(key)}"))  # the last one has what others lack
     font = ImageFont.truetype(findfont(families[-1]), letter)

@@ -22,7 +22,7 @@ from helpers.training import CODE
 from tests.training.tiny import make, rows_of, train
 
 FINISHED = "1 of 1 epochs were finished before"
-ANEW = "starts anew, as settings, data or code changed"
+ANEW = "starts anew: its settings, data, network or code are new, and older runs stay"
 MINE = '''
 import torch
 from torch import nn
@@ -236,7 +236,7 @@ def test_more_epochs_of_a_run_whose_schedule_ended_start_anew_and_say_why(change
     rows_of(tmp_path, epochs=2, **changes)
     lines = []
     rows = rows_of(tmp_path, epochs=3, log=lines.append, **changes)
-    assert "ended with its last epoch: more epochs need a constant rate" in lines[0]
+    assert "whose schedule ended with its last epoch: to go on from there" in lines[0]
     assert rows == rows_of(None, epochs=3, **changes)
 
 

@@ -120,7 +120,7 @@ def test_an_interrupted_cell_keeps_its_epochs_and_weights_says_so_and_goes_on(
         shell.user_ns["cell"] = cell
         shell.run_cell("cell()")
     assert [row["epoch"] for row in rows] == [1, 2]
-    said = "interrupted; 2 of 4 epochs are finished. With a folder, running this again goes on"
+    said = "interrupted; 2 of 4 epochs are finished. Run this again to go on after them"
     assert capsys.readouterr().out.strip().startswith(said), "no traceback above it"
     saved = read_checkpoint(only(tmp_path))["model"]["head.weight"]
     assert not torch.equal(model.head.weight, saved), "the weights went back to the last epoch's"
