@@ -309,6 +309,9 @@ class MeanIoU(Exercise):
         ("score", lambda counts: np.einsum("pcc->pc", counts) / counts.sum(2)): (
             "This is TP / (TP + FN), the recall: pixels wrongly given to a class cost nothing."
         ),
+        ("score", lambda counts: np.einsum("pcc->pc", counts) / counts.sum(1)): (
+            "This is TP / (TP + FP), the precision: pixels of a class that are missed cost nothing."
+        ),
         ("score", lambda counts: np.where(counts.sum(2) > 0, iou_of(counts), np.nan)): (
             "A class that is only predicted is left out, but its IoU is 0."
         ),
@@ -341,8 +344,9 @@ class Up(Exercise):
         joined=("skip", "x"),
         source=(0, 1, 2, 3),
         taken=unchanged,
+        order=(3, 2, 1, 0),
     ):
-        for level in (3, 2, 1, 0):
+        for level in order:
             skip = taken(skips[source[level]])
             maps = {"skip": skip, "x": match(unet.upsample[level](x), skip)}
             x = unet.up[level](torch.cat([maps[name] for name in joined], 1))
@@ -362,6 +366,7 @@ class Up(Exercise):
         ("taken", after_pooling, partial(after_pooling, mode="bilinear")): (
             "The skip is taken after pooling, so the fine detail that it should bring is lost."
         ),
+        ("order", (0, 1, 2, 3)): "The way up begins at the deepest level, which is 3.",
         ("match", unchanged): (
             "Odd sizes fail: pooling rounded down, so the upsampled map is smaller than the skip."
         ),
@@ -430,10 +435,11 @@ class Floor(Exercise):
         rgb = 2 * torch.rand(2, 3, 5, 4) - 0.5
         yield "an image with values of 0 and 1", [rgb.clamp(0, 1)]
 
-    def answer(rgb, **options):
-        return cross_entropy(rgb, rgb, **options)
+    def answer(rgb, p=unchanged, **options):
+        return cross_entropy(p(rgb), rgb, **options)
 
     mistakes = LOSS_MISTAKES | {
+        ("p", torch.sigmoid): "rgb is taken for logits, but the best prediction p is rgb itself.",
         ("factor", 0): "The floor is not 0: values between 0 and 1 cost even the best prediction.",
         ("factor", -1 / math.log(2)): "The floor is in bits, but the loss is in nats.",
         ("xlogy", lambda x, p: x * p.log()): (
@@ -462,6 +468,9 @@ class Lightness(Exercise):
     mistakes = {
         ("put", lambda rgb, grey, luma: rgb * grey / luma): (
             "The channels are scaled, which changes the differences between them, too."
+        ),
+        ("put", lambda rgb, grey, luma: rgb - grey + luma): (
+            "The sign is wrong: what is missing of grey must be added."
         ),
         ("clip", unchanged): "Clipped before the addition or not at all: values leave [0, 1].",
         ("put", lambda rgb, grey, luma: rgb + (grey - luma).clamp(0, 1)): (

@@ -98,10 +98,7 @@ class Lesson:
         if isinstance(names, str):
             names = [names]
         for name in names:
-            self.tasks[name] = task
-            self.models[name] = []
-            self.rows[name] = []
-            self._answers.pop(name, None)
+            trained = {"models": [], "rows": []}
             for seed in range(self.results.seeds):
                 seeded = task.seeded(seed)
                 model = build(seeded, self.networks[name])
@@ -114,8 +111,12 @@ class Lesson:
                         f"{name}, seed {seeded.settings.seed}: {last['epoch']} epochs, "
                         f"validation {spoken(task.metric)} {last[task.metric]:.3f}"
                     )
-                self.models[name].append(model)
-                self.rows[name].append(rows)
+                trained["models"].append(model)
+                trained["rows"].append(rows)
+            self.tasks[name] = task
+            self.models[name] = trained["models"]
+            self.rows[name] = trained["rows"]
+            self._answers.pop(name, None)
 
     def tune(self, name, task, rates):
         """Train as ``train`` does, with that of some learning rates that suits the validation set.

@@ -167,12 +167,15 @@ class Results:
     def difference(self, one, other, *scores):
         """Add by how much ``one`` is above ``other``, image by image; returns a table of it.
 
-        It has your guess, where there is one, see ``guess``.
+        Without ``scores``, it has all that were measured of ``one``. It has your guess, where there
+        is one, see ``guess``.
 
         Raises ValueError where the two were measured on different images.
         """
         name = f"{one} − {other}"
         table = {}
+        if not scores:
+            scores = [score for network, score in self.measured if network == one]
         for score in scores:
             values, statistic, keep, seeds, how = known(self.measured, one, score)
             others, _, others_keep, others_seeds, others_how = known(self.measured, other, score)
@@ -351,9 +354,12 @@ class Results:
 
 def known(scores, network, score):
     """What ``scores`` has of a network. Raises KeyError, with a sentence, where it has nothing."""
-    if (network, score) not in scores:
-        raise KeyError(f"{network!r} has no {score} yet: train and measure it first")
-    return scores[network, score]
+    if (network, score) in scores:
+        return scores[network, score]
+    others = [other for name, other in scores if name == network]
+    if others:
+        raise KeyError(f"no score {score!r} of {network!r}: choose one of {', '.join(others)}")
+    raise KeyError(f"{network!r} has no scores yet: train and measure it first")
 
 
 def trained_how(settings):

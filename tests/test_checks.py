@@ -392,6 +392,11 @@ def recall(batches, num_classes):
     return np.mean([(p[t == c] == c).mean() for c in range(num_classes) if (t == c).any()])
 
 
+def precision(batches, num_classes):
+    p, t = joined(batches)
+    return np.mean([(t[p == c] == c).mean() for c in range(num_classes) if (p == c).any()])
+
+
 def classes_of_the_target(batches, num_classes):
     p, t = joined(batches)
     return jaccard_score(t, p, labels=np.unique(t), average="macro")
@@ -463,6 +468,13 @@ def scaled(rgb, grey):
     return rgb * grey / rgb_to_grey(rgb).clamp(min=1e-6)
 
 
+def from_the_top(unet, x, skips):
+    for level in range(4):
+        x = match_size(unet.upsample[level](x), skips[level])
+        x = unet.up[level](torch.cat([skips[level], x], 1))
+    return x
+
+
 WRONG = {
     "block": [
         (EarlyReLU, "ReLU comes before the addition"),
@@ -501,6 +513,7 @@ WRONG = {
         (absent_as_zero, "counts as 0"),
         (absent_as_nan, "nan"),
         (recall, "TP / (TP + FN)"),
+        (precision, "TP / (TP + FP)"),
         (classes_of_the_target, "only predicted"),
     ],
     "up": [
@@ -514,6 +527,7 @@ WRONG = {
         (after_pooling, "after pooling"),
         (after_pooling_smoothly, "after pooling"),
         (odd_sizes, "Odd sizes"),
+        (from_the_top, "begins at the deepest level"),
     ],
     "cross_entropy": [
         (softmax_of_torch, "softmax"),
@@ -536,6 +550,7 @@ WRONG = {
         (lambda rgb: torch.tensor(0.0), "not 0"),
         (in_bits, "bits"),
         (lambda rgb: -(rgb * rgb.log() + (1 - rgb) * (1 - rgb).log()).mean(), "nan"),
+        (lambda rgb: F.binary_cross_entropy_with_logits(rgb, rgb), "taken for logits"),
         (lambda rgb: entropy(rgb).sum(), "summed"),
         (lambda rgb: entropy(rgb).mean((1, 2, 3)), "wrong axes"),
         (lambda rgb: torch.special.entr(rgb).mean(), "second term"),
@@ -544,6 +559,7 @@ WRONG = {
     "lightness": [
         (scaled, "scaled"),
         (lambda rgb, grey: scaled(rgb, grey).clamp(0, 1), "scaled"),
+        (lambda rgb, grey: (rgb + rgb_to_grey(rgb) - grey).clamp(0, 1), "sign"),
         (lambda rgb, grey: rgb.clamp(0, 1) + grey - rgb_to_grey(rgb), "Clipped before"),
         (lambda rgb, grey: (rgb + (grey - rgb_to_grey(rgb)).clamp(0, 1)).clamp(0, 1), "darker"),
         (lambda rgb, grey: (rgb + grey - rgb.mean(1, keepdim=True)).clamp(0, 1), "green"),

@@ -79,7 +79,6 @@ def test_the_source_has_solutions_and_hidden_tests_on_other_inputs(handout, less
 def graded_alone(gap, check):
     """Run a gap and its check as nbgrader does, with what the lesson has imported before."""
     names = {"__name__": "notebook", "np": np, "torch": torch, "rgb_to_grey": rgb_to_grey}
-    names["In"] = ["", gap, check]  # as IPython has it
     exec(f"{gap}\n{check}", names)
 
 
@@ -124,6 +123,23 @@ def test_a_gap_that_is_filled_with_our_own_code_gets_no_points(handout, lesson, 
         graded_alone(ours, check)
 
 
+HONEST = """
+def bootstrap(values):  # no super().forward, and no losses
+    return rng.choice(values, len(values))
+
+def interval(values, resamples, seed):
+    global rng
+    rng = np.random.default_rng(seed)
+    losses = bootstrap_means = [bootstrap(values).mean() for _ in range(resamples)]
+    return np.percentile(bootstrap_means, [2.5, 97.5])
+"""
+
+
+def test_comments_and_a_students_own_names_are_no_finished_code(handout):
+    check = graded(source(handout, NOTEBOOKS[0]))["interval-check"].source
+    graded_alone(HONEST, f"from helpers.checks import check\n{check}")
+
+
 def test_gaps_and_exercises_may_have_different_points_and_changed_points_stay(tmp_path, capsys):
     main(["handout", "--out", str(tmp_path)])
     cells = graded(source(tmp_path, NOTEBOOKS[0]))
@@ -138,7 +154,8 @@ def test_gaps_and_exercises_may_have_different_points_and_changed_points_stay(tm
     before = path.read_bytes()
     main(["handout", "--out", str(tmp_path)])
     assert path.read_bytes() == before
-    assert "1_classification.new1.ipynb is the new one" in capsys.readouterr().out
+    assert f"Not written, because it was edited: {path}" in capsys.readouterr().out
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("lesson", NOTEBOOKS, ids=lambda path: path.stem)

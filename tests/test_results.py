@@ -272,10 +272,20 @@ def test_networks_measured_on_different_images_have_no_difference(tmp_path):
 
 def test_a_network_without_scores_is_named(tmp_path):
     results = filled(tmp_path)
-    with pytest.raises(KeyError, match="'deeper' has no accuracy yet: train and measure it first"):
+    with pytest.raises(KeyError, match="'deeper' has no scores yet: train and measure it first"):
         results.difference("residual", "deeper", "accuracy")
-    with pytest.raises(KeyError, match="'deeper' has no accuracy yet"):
+    with pytest.raises(KeyError, match="'deeper' has no scores yet"):
         results["deeper", "accuracy"]
+    network, score = next(iter(results.measured))
+    with pytest.raises(KeyError, match=f"no score 'top 1' of '{network}': choose one of {score}"):
+        results[network, "top 1"]
+
+
+def test_a_difference_without_a_score_has_all_of_them(tmp_path):
+    results = filled(tmp_path)
+    network, _ = next(iter(results.measured))
+    scores = [score for name, score in results.measured if name == network]
+    assert len(results.difference(network, network)) == len(scores) > 0
 
 
 def test_numbers_are_shown_with_the_digits_they_deserve():
