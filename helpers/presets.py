@@ -38,6 +38,11 @@ class Settings:
         0.0,
         tasks=("classification", "segmentation"),
     )
+    whitening: float = setting(
+        "the first layer begins with filters that whiten patches; this is added to their variance",
+        0.0,
+        tasks=("classification",),
+    )
     balance: float = setting(
         "classes weigh 1 / share^balance in the loss", 0.0, tasks=("segmentation",)
     )

@@ -14,6 +14,7 @@ from helpers import VOID, losses
 from helpers.colour import ColourClasses, rgb_to_grey, to_float
 from helpers.metrics import ConfusionMatrix, MeanPSNR, is_counted
 from helpers.models import FCN, ResNet, UNet
+from helpers.models.resnet import begin_whitened, whitening_filters
 from helpers.presets import Settings, concerns
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's photos, the field's habit
@@ -33,6 +34,7 @@ class Classification:
     known_losses = ("cross_entropy",)
     stride = None  # a map of answers has one for each square of stride × stride pixels
     weight = None  # (C,) of the classes in the loss
+    filters = None  # with which the first layer of a network begins
     models = {
         "resnet18": {"blocks": (2, 2, 2, 2)},
         "plain18": {"blocks": (2, 2, 2, 2), "skip": False},
@@ -47,6 +49,10 @@ class Classification:
         self.settings = settings
         self.classes = list(data.classes)
         self.outputs = len(self.classes)  # channels of what a network returns
+        if settings.whitening:
+            train = data.train.subset(settings.limit)
+            inputs, _ = self.sample(train, min(len(train), 300))
+            self.filters = whitening_filters(inputs, settings.whitening)
 
     @classmethod
     def check(cls, settings):
@@ -65,7 +71,10 @@ class Classification:
 
     def make(self, **options):
         """A new network; ``options`` are those of ``helpers.models``."""
-        return ResNet(num_classes=self.outputs, **options)
+        model = ResNet(num_classes=self.outputs, **options)
+        if self.filters is not None:
+            begin_whitened(model, self.filters)
+        return model
 
     def seeded(self, more):
         """This task with a seed that is higher by ``more``: other weights, order and views."""

@@ -1,11 +1,19 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 import torchvision
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from helpers.models import FCN, ResNet, ResNet18, UNet
+from helpers.models.resnet import whitening_filters
+from helpers.presets import Settings
+from helpers.tasks import Classification, build
+from tests.conftest import tiny_data
 from tests.test_skips import trained
 
 MODELS = {
@@ -106,3 +114,39 @@ def test_every_parameter_gets_a_gradient(name):
     model = MODELS[name]()
     model(torch.rand(2, 3, 64, 64)).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_whitening_filters_see_no_correlation_and_equal_variance():
+    """Patches of smooth noise, whose neighbouring pixels are alike."""
+    images = gaussian_filter(
+        np.random.default_rng(0).normal(size=(40, 3, 64, 64)), (0, 0, 1.5, 1.5)
+    )
+    images = torch.as_tensor(images / images.std(), dtype=torch.float32)
+    filters = whitening_filters(images, 1e-4)
+    assert filters.shape == (147, 3, 7, 7)
+    patches = images.unfold(2, 7, 8).unfold(3, 7, 8).movedim(1, 3).flatten(3).flatten(0, 2)
+    seen = (patches @ filters.flatten(1).T).T.cov()[:16, :16]
+    torch.testing.assert_close(seen, torch.eye(16), atol=0.02, rtol=0)
+    # An oracle: the components of NumPy's singular value decomposition, up to their signs.
+    centred = (patches - patches.mean(0)).double().numpy()
+    components = np.linalg.svd(centred, full_matrices=False)[2][:4]
+    ours = filters[:4].flatten(1).double().numpy()
+    cosines = np.abs((components * ours).sum(1)) / np.linalg.norm(ours, axis=1)
+    np.testing.assert_allclose(cosines, 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("width", [8, 5])
+def test_a_whitened_network_begins_with_filters_of_both_signs(width):
+    data = tiny_data("birds")
+    chosen = Settings((32, 32), width, 1, 8, 1e-3, whitening=1e-2)
+    task = Classification(data, chosen)
+    model = build(task, "resnet18")
+    half = (width + 1) // 2
+    first = model.conv1.weight.detach()
+    torch.testing.assert_close(first[:half], task.filters[:half])
+    torch.testing.assert_close(first[half:], -task.filters[: width - half])
+    plain = build(Classification(data, replace(chosen, whitening=0.0)), "resnet18")
+    for (name, one), other in zip(
+        model.state_dict().items(), plain.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other) == (name != "conv1.weight"), name

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import torch
 from torch import nn
 
 
@@ -95,6 +96,30 @@ class ResNet(nn.Module):
     def forward(self, x):
         x = self.avgpool(self.maps(x)[-1])  # (N, 8·width, 1, 1)
         return self.fc(x.flatten(1))  # (N, num_classes)
+
+
+def whitening_filters(images, regular, size=7):
+    """Filters whose responses to patches of images are uncorrelated, and of about equal variance.
+
+    They are the principal components of the patches, the strongest first, each divided by its
+    standard deviation. ``regular`` is added to the variances, so that noise is not enlarged. As
+    in the speed records of CIFAR-10 (Jordan, 2024, arXiv:2404.00498).
+
+    Shape: (N, 3, H, W) -> (3·size², 3, size, size).
+    """
+    patches = images.unfold(2, size, size + 1).unfold(3, size, size + 1)
+    patches = patches.movedim(1, 3).flatten(3).flatten(0, 2)  # (patches, 3·size²)
+    variances, directions = torch.linalg.eigh(patches.T.cov())  # the weakest first
+    filters = directions / (variances.clamp(min=0) + regular).sqrt()
+    return filters.T.flip(0).reshape(-1, 3, size, size)
+
+
+@torch.no_grad()
+def begin_whitened(model, filters):
+    """Give the first layer of a new ResNet the strongest ``filters``, each with both signs."""
+    weight = model.conv1.weight
+    half = filters[: (len(weight) + 1) // 2]
+    weight.copy_(torch.cat([half, -half])[: len(weight)])
 
 
 class ResNet18(ResNet):
