@@ -153,7 +153,7 @@ PRESETS = {p.name: p for p in (
     ),
     Preset(  # what we would do instead: a better recipe on the same data and networks
         "best", "",
-        Settings((224, 224), 64, 20, 64, **BETTER["classification"]),
+        Settings((224, 224), 64, 20, 64, **BETTER["classification"], whitening=0.05),
         Settings((240, 320), 64, 10, 8, **BETTER["segmentation"]),
         Settings((256, 256), 64, 5, 8, **BETTER["colorization"]),
     ),

@@ -217,7 +217,7 @@ def contest(work, folder, seconds, count, planned, seed):
         best = replace(best, seed=seed, precision=precision)
 
         loss = "l1" if work.loss is l1 else "cross_entropy"
-        usual = kind(data, replace(best, loss=loss, balance=0.0, dice=0.0))
+        usual = kind(data, replace(best, loss=loss, balance=0.0, dice=0.0, whitening=0.0))
         paths = [place / name for name in data.train.names]
         targets = data.train.targets
         if work.task == "segmentation":
