@@ -61,7 +61,7 @@ def block_switches(models, task, data):
         confidence, guess = answer.max(1)
         worst = answer[range(len(truth)), truth].argsort()[:10]
 
-        captions = [f"is {names[truth[i]]}\n{names[guess[i]]} {confidence[i]:.0%}" for i in worst]
+        captions = [f"is {names[truth[i]]}\n{confidence[i]:.0%} {names[guess[i]]}" for i in worst]
         title = f"Blocks off: {listed(off)}; {spoken(task.metric)}: {', '.join(scores)}. "
         title += f"Worst images of {network}:"
         return gallery(data.test[worst.numpy()][0], captions, columns=5, size=1.5, title=title)
