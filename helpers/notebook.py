@@ -98,7 +98,8 @@ class Lesson:
         if isinstance(names, str):
             names = [names]
         for name in names:
-            trained = {"models": [], "rows": []}
+            models = []
+            histories = []
             for seed in range(self.results.seeds):
                 seeded = task.seeded(seed)
                 model = build(seeded, self.networks[name])
@@ -111,11 +112,11 @@ class Lesson:
                         f"{name}, seed {seeded.settings.seed}: {last['epoch']} epochs, "
                         f"validation {spoken(task.metric)} {last[task.metric]:.3f}"
                     )
-                trained["models"].append(model)
-                trained["rows"].append(rows)
+                models.append(model)
+                histories.append(rows)
             self.tasks[name] = task
-            self.models[name] = trained["models"]
-            self.rows[name] = trained["rows"]
+            self.models[name] = models
+            self.rows[name] = histories
             self._answers.pop(name, None)
 
     def tune(self, name, task, rates):

@@ -226,7 +226,7 @@ def predict_files(images, task, run=None, out=None):
     place = ours(out / f"{TABLES[task.name]}.csv")
     earlier = pd.DataFrame(columns=["file", "answer", "run"])
     if place.exists():
-        earlier = pd.read_csv(place, dtype={"answer": str})
+        earlier = pd.read_csv(place, dtype={"file": str, "answer": str})
     # The file of each name, in small letters, which are the same as large ones to some systems.
     names = dict(zip(earlier.answer.str.casefold(), earlier.file, strict=True))
     rows = []
