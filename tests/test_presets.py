@@ -22,6 +22,7 @@ BAD = {
     "weight_decay": (-0.1, "weight_decay=-0.1: give a finite number of at least 0"),
     "augment": (math.inf, "augment=inf: give a finite number of at least 0"),
     "label_smoothing": (math.nan, "label_smoothing=nan: give a finite number of at least 0"),
+    "whitening": (-1.0, "whitening=-1.0: give a finite number of at least 0"),
     "balance": (-1.0, "balance=-1.0: give a finite number of at least 0"),
     "dice": (math.inf, "dice=inf: give a finite number of at least 0"),
     "size": ((8, 96), "size=(8, 96): give (height, width) in pixels, at least 16 each"),
@@ -49,8 +50,9 @@ def test_the_command_line_says_the_same_and_writes_nothing(name, tmp_path, capsy
     text = "x".join(map(str, value)) if name == "size" else str(value)
     out = tmp_path / "out"
     option = f"--{name.replace('_', '-')}={text}"
+    task = "classification" if name == "whitening" else "segmentation"
     with pytest.raises(SystemExit) as stop:
-        main(["train", "segmentation", "--preset", "smoke", "--out", str(out), option])
+        main(["train", task, "--preset", "smoke", "--out", str(out), option])
     shown = capsys.readouterr()
     if name in ("schedule", "optimizer", "loss", "precision"):
         message = f"invalid choice: {value!r} (choose from"
