@@ -245,6 +245,7 @@ def test_a_handin_without_notebooks_says_where_it_looked(tmp_path, capsys):
 
 def test_a_handin_refuses_nothing_says_what_is_missing_and_replaces_no_file(tmp_path, capsys):
     notebook = nbformat.read(NOTEBOOKS[1], 4)
+    notebook.cells.insert(2, nbformat.v4.new_code_cell('STUDENT = "ada"'))  # as a run injects it
     for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
         cell.execution_count = 100 - number
         cell.outputs = []
@@ -256,7 +257,7 @@ def test_a_handin_refuses_nothing_says_what_is_missing_and_replaces_no_file(tmp_
         main(["handin", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "a.zip")])
         told = capsys.readouterr().out
         assert told.endswith(f"{name}: hand in this file\n")
-        assert '- PRESET = "quick", STUDENT = "", SEEDS = 1, SEED = 0\n' in told
+        assert '- PRESET = "quick", STUDENT = "ada", SEEDS = 1, SEED = 0\n' in told
         assert "- The gap up: wrong. The skip is left out.\n" in told
         assert "- The gap mean_iou: its check did not run\n" in told
         assert "ran, not in order\n" in told and "results.json is missing" in told

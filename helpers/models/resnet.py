@@ -119,7 +119,8 @@ def begin_whitened(model, filters):
     """Give the first layer of a new ResNet the strongest ``filters``, each with both signs."""
     weight = model.conv1.weight
     half = filters[: (len(weight) + 1) // 2]
-    weight.copy_(torch.cat([half, -half])[: len(weight)])
+    both = torch.cat([half, -half])[: len(weight)]
+    weight[: len(both)] = both  # a very wide layer has more filters than there are components
 
 
 class ResNet18(ResNet):

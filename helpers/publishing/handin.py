@@ -10,7 +10,7 @@ from helpers import plural
 from helpers.publishing.edited import unedited_place
 from helpers.publishing.handout import ANSWER, CHECK
 
-PARAMETER = re.compile(r"^((?:PRESET|STUDENT|SEEDS?) = [^#\n]*?) *(?:#.*)?$", re.MULTILINE)
+PARAMETER = re.compile(r"^(PRESET|STUDENT|SEEDS?) = ([^#\n]*?) *(?:#.*)?$", re.MULTILINE)
 
 
 def write_handin(run, out):
@@ -50,8 +50,10 @@ def notebooks_of(run):
 def summary(notebook):
     """The parameters, a line for each gap and each answer, and in which order cells ran."""
     counts = []
-    parameters = [found for cell in notebook.cells for found in PARAMETER.findall(cell.source)]
-    yield f"- {', '.join(parameters)}"
+    parameters = {}
+    for cell in notebook.cells:
+        parameters.update(PARAMETER.findall(cell.source))  # what a run has injected comes later
+    yield "- " + ", ".join(f"{name} = {value}" for name, value in parameters.items())
     for before, cell in pairwise(notebook.cells):
         check = CHECK.search(cell.source)
         if check:
