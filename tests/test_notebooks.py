@@ -179,6 +179,23 @@ def test_lessons_1_and_2_share_the_cores_then_comes_the_third_and_then_the_study
     assert began[2] == ("3", "4", True) and not headless()
 
 
+def test_a_run_of_a_student_has_a_folder_and_parameters_of_its_own(monkeypatch):
+    asked = []
+
+    def execute_all(parameters, out):
+        asked.append((parameters, out))
+        raise NotebookFailed("enough")
+
+    monkeypatch.setattr(commands, "execute_all", execute_all)
+    for name in ("", "ada lovelace"):
+        with pytest.raises(SystemExit):
+            main(["run", "1", "--student", name])
+    (_, anybody), (parameters, out) = asked
+    assert parameters[NOTEBOOKS[0]]["STUDENT"] == "ada lovelace"
+    assert parameters[NOTEBOOKS[0]]["OUT"] == str(out)
+    assert anybody.name == "quick" and re.fullmatch("quick-ada-lovelace-[0-9a-f]{8}", out.name)
+
+
 def test_a_failing_cell_is_named_and_what_ran_before_it_is_kept(tmp_path):
     source = small(tmp_path / "1_x.ipynb", "print('ran')", "1 / 0", "print('never')")
     out = tmp_path / "a {folder} $1"

@@ -276,16 +276,14 @@ def run_notebooks(options):
         raise ValueError(f"--seeds {options.seeds}: give a whole number of at least 1")
     preset(options.preset, options.seed)  # raises ValueError for a wrong seed
     sources = {name: getattr(options, name) for name in DATA_SETS}
-    student = options.student
-    out = options.out
-    if out is None:
-        out = report_folder(options.preset, options.seeds, options.seed, student, **sources)
+    about = options.preset, options.seeds, options.seed, options.student
+    out = options.out or report_folder(*about, **sources)
     if options.root:
         os.environ["COURSEWORK_DATA"] = str(options.root)  # for the notebooks' kernels
 
     given = {
         "PRESET": options.preset,
-        "STUDENT": student,
+        "STUDENT": options.student,
         "SEEDS": options.seeds,
         "SEED": options.seed,
         "OUT": str(out),
@@ -371,10 +369,9 @@ def hand_out(options):
 def hand_in(options):
     from helpers.publishing.handin import write_handin
 
-    run = options.run
-    if run is None:
-        here = Path("run")
-        run = here if here.exists() else REPORTS / "handout" / "students" / "run"
+    run = options.run or Path("run")
+    if not options.run and not run.exists():
+        run = REPORTS / "handout/students/run"
     place, text = write_handin(run, Path(options.out))
     print(f"{text}\n\n{place}: hand in this file")
 
