@@ -83,16 +83,6 @@ def _note_missing():
     )
 
 
-def described(figure):
-    """What kind of figure it is and what its parts show, for readers who cannot see it."""
-    kind = "Diagram"
-    if any(axis.images for axis in figure.axes):
-        kind = "Images"
-    parts = [axis.get_title() or axis.get_xlabel() for axis in figure.axes]
-    words = ", ".join(filter(None, dict.fromkeys(parts))).replace("\n", " ")
-    return f"{kind}: {words}"
-
-
 def _with_errors(rows):
     """Rows of (value, low, high) -> the values (N,), and how far their error bars reach (2, N)."""
     value, low, high = np.transpose(list(rows))

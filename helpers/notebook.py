@@ -77,6 +77,7 @@ class Lesson:
         self.settings = task.settings
         self.data = data
         self.results = results
+        self.figure = results.figure
         self.runs = {"folder": results.folder / "runs", "mirror": mirror}  # see ``fit``
         self.networks = {}
         self.models = {}
@@ -157,10 +158,6 @@ class Lesson:
         for name in names:
             scores = scores_of(self.task, self.answers(name), self.data.test)
             self.results.measure(name, how=self.tasks[name].settings, **scores)
-
-    def figure(self, figure, name, caption, evidence=None):
-        """Keep a figure and return it, see ``Results.figure``."""
-        return self.results.figure(figure, name, caption, evidence)
 
     def finish(self):
         """Save the scores, write the run's page and article; returns the report's scores beside."""

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import MISSING, dataclass, field, fields, replace
-from numbers import Integral
+from numbers import Integral, Real
 
 LOSSES = ("cross_entropy", "channel_cross_entropy", "softmax_cross_entropy", "l1", "colour_classes")
 
@@ -76,7 +76,8 @@ def check(one, value):
     """Raise ValueError unless ``value`` suits the field ``one`` of the settings."""
     name = one.name
     if name == "size":
-        if len(value) != 2 or not all(is_whole(side, 16) for side in value):
+        is_pair = isinstance(value, tuple | list) and len(value) == 2
+        if not is_pair or not all(is_whole(side, 16) for side in value):
             raise ValueError(f"size={value}: give (height, width) in pixels, at least 16 each")
     elif one.type is str:
         known = one.metadata["known"]
@@ -88,10 +89,10 @@ def check(one, value):
         least = 0 if name == "seed" else 1
         if not is_whole(value, least):
             raise ValueError(f"{name}={value}: give a whole number of at least {least}")
-    elif name == "lr" and not 0 < value < math.inf:
-        raise ValueError(f"lr={value}: give a finite number above 0")
-    elif not 0 <= value < math.inf:
+    elif not isinstance(value, Real) or not 0 <= value < math.inf:
         raise ValueError(f"{name}={value}: give a finite number of at least 0")
+    elif name == "lr" and value == 0:
+        raise ValueError(f"{name}={value}: give a number above 0")
 
 
 def concerns(one, task):

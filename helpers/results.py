@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from helpers import REPORTS, ROOT, plural
+from helpers import REPORTS, plural
 from helpers.engine.files import DataError, acquire, written_beside
-from helpers.figures import STYLE, WIDEST, described, spoken
+from helpers.figures import STYLE, WIDEST, spoken
 from helpers.metrics import bootstrap, mean_iou_of
 from helpers.publishing.tables import (
     CAUTION,
@@ -50,29 +50,6 @@ def report_folder(preset, seeds=1, seed=0, student="", **sources):
     if seed:
         name += f"-seed{seed}"
     return REPORTS / name
-
-
-BOUGHT = {  # score: what its panel is called, and what its rows are
-    "accuracy": ("birds, scenes: accuracy", {"residual − plain": "shortcuts"}),
-    "mean_iou": (
-        "streets: mean IoU",
-        {
-            "FCN-8s − FCN-32s": "FCN's two skips",
-            "U-Net − U-Net, no skips": "U-Net's four skips",
-        },
-    ),
-    "psnr": (
-        "landscapes: PSNR (dB)",
-        {
-            "U-Net − no skips": "U-Net's four skips",
-            "U-Net + input lightness − no skips + input lightness": "… with the input's lightness",
-        },
-    ),
-    "ab_error": (
-        "landscapes: ab error, less of it",
-        {"U-Net + input lightness − no skips + input lightness": "U-Net's four skips"},
-    ),
-}
 
 
 class Results:
@@ -259,15 +236,14 @@ class Results:
         self.rows[network, score] = dict(zip(COLUMNS, row, strict=True))
         return interval
 
-    def figure(self, figure, name, caption, evidence=None):
+    def figure(self, figure, name, caption, evidence=""):
         """Save a figure as PDF and as PNG (300 dpi), and return it to be shown.
 
-        It is as wide as a report's column at most. Its corner says what it rests on, and both files
-        carry ``caption``, a sentence, as their title, and a description in words. The PDF has the
-        same bytes every time.
+        It is as wide as a report's column at most. Its corner says ``evidence``. Both files carry
+        ``caption``, a sentence, as their title. The PDF has the same bytes every time.
 
         Args:
-            evidence: what the figure rests on, where that is not what the scores rest on.
+            evidence: what the figure rests on, such as ``self.evidence()``.
         """
         width, height = figure.get_size_inches()
         if width > WIDEST:
@@ -275,8 +251,8 @@ class Results:
         notes = []
         if self.data.synthetic:
             notes.append("synthetic data")
-        if evidence or self.measured:
-            notes.append(evidence or self.evidence())
+        if evidence:
+            notes.append(evidence)
         if self.chosen.name == "smoke":
             notes.append(CAUTION)
         title = caption
@@ -289,7 +265,6 @@ class Results:
         about = {
             "Title": title,
             "Subject": self.task if self.notebook == "lesson" else "study",
-            "Keywords": described(figure),
             "CreationDate": None,
         }
         with plt.style.context(STYLE):  # its resolution and its fonts
@@ -313,7 +288,7 @@ class Results:
     def beside_report(self):
         """Our scores beside the report's, or else a sentence that says why they do not compare.
 
-        They do where networks were trained on photographs, at the "report" or "best" preset.
+        They do where networks were trained on real data, at the "report" or "best" preset.
         """
         said = []
         for network, scores in REPORTED[self.task].items():
@@ -326,7 +301,7 @@ class Results:
             return self.table(*REPORTED[self.task])
         print(
             f"Not comparable: these scores come from {trained},\n"
-            f"the report's from a full training on photographs: {report}.\n"
+            f"the report's from a full training on real data: {report}.\n"
             'PRESET = "report" or "best" and the real set\'s folder at the top show both here.'
         )
 
@@ -386,43 +361,6 @@ def saved_rows(folder):
         raise DataError(
             f"{path} is damaged ({error}): move it away; the next run writes it anew"
         ) from error
-
-
-def photographs():
-    """The rows, as ``saved_rows`` has them, that tests/benchmarks/study.py measured once."""
-    return json.loads((ROOT / "notebooks/photographs.json").read_text(encoding="utf-8"))
-
-
-def photograph_table(task):
-    """The study's scores of a task on photographs, see ``photographs``: one row per network."""
-    rows = [row for row in photographs() if row["task"] == task and row["notebook"] == "study"]
-    print(rows[0]["data"])
-    table = by_network(pd.DataFrame(rows, columns=COLUMNS)).rename(columns=spoken)
-    table["evidence"] = joined(rows[0]["seeds"], rows[0]["units"])
-    return table
-
-
-def bought(folder):
-    """What skips are worth, of the run in ``folder`` and of photographs: higher is better.
-
-    Returns {panel: {row: an array of value, low and high}}, for ``helpers.figures.intervals``.
-    """
-    panels = {panel: {} for panel, _ in BOUGHT.values()}
-    rows = []
-    for row in saved_rows(folder):
-        kind = "your images"
-        if row["data"].startswith("synthetic "):
-            kind = "synthetic"
-        rows.append((row, kind))
-    rows += [(row, "photographs") for row in photographs()]
-    for row, kind in rows:
-        panel, names = BOUGHT.get(row["score"], ("", {}))
-        if row["network"] in names and row["notebook"] == "lesson":
-            interval = np.array([row["value"], row["low"], row["high"]], float)
-            if row["score"] == "ab_error":  # less is better
-                interval = -interval[[0, 2, 1]]
-            panels[panel][f"{names[row['network']]}, {kind}"] = interval
-    return {panel: rows for panel, rows in panels.items() if rows}
 
 
 def check_preset(folder, name):

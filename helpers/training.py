@@ -12,10 +12,12 @@ from accelerate.utils import broadcast, gather_object
 from accelerate.utils.memory import should_reduce_batch_size
 from tqdm.auto import tqdm
 
+from helpers import plural
 from helpers.augment import augment, draw_views
 from helpers.colour import to_float
-from helpers.engine.checkpoint import Checkpoint, describe_run, read_checkpoint, read_code
+from helpers.engine.checkpoint import Checkpoint, read_checkpoint
 from helpers.engine.device import accelerator, describe_device, hide_bars, layout, total
+from helpers.engine.identity import describe_run, read_code
 from helpers.optimizer import learning_rate, make_optimizer
 from helpers.tasks import build, restore
 
@@ -38,7 +40,7 @@ def fit(model, task, data, *, folder=None, mirror=None, start=None, log=print):
     With a ``folder``, every finished epoch is saved below it, in
     ``<task>-<model>-<digest of the run>/``. The same call then yields the finished epochs at once
     and goes on after them. If a setting, the data, the precision or the code changes, it is another
-    run and starts anew; see ``helpers.engine.checkpoint.describe_run``. More epochs go on after
+    run and starts anew; see ``helpers.engine.identity.describe_run``. More epochs go on after
     those of a shorter run where each epoch is the same; see ``Settings.open_ended``.
 
     The same ``task.settings.seed`` gives the same bits on the same CPU, interrupted or not.
@@ -58,7 +60,7 @@ def fit(model, task, data, *, folder=None, mirror=None, start=None, log=print):
         epoch, train_loss, valid_loss, the metric, lr, images_per_s (training alone) and seconds.
 
     Raises:
-        CheckpointError: the checkpoint of this run is damaged.
+        CheckpointError: the checkpoint of this run is damaged, or that of ``start`` is missing.
         FloatingPointError: the loss became nan or infinite. The model has its last saved weights.
         Interrupted: by the user.
         MemoryError: the device's memory does not hold a batch.
@@ -140,18 +142,23 @@ def fit(model, task, data, *, folder=None, mirror=None, start=None, log=print):
         ) from None
     except FloatingPointError as error:
         checkpoint.load(model=model)
+        told = "Build the model anew"
+        if folder is not None:
+            told = "The model has the weights of the last finished epoch again"
         raise FloatingPointError(
-            f"{error}. With a folder, the model has the weights of the last finished epoch again; "
-            "else build it anew. A smaller learning rate usually helps. If it happens in the very "
+            f"{error}. {told}. A smaller learning rate usually helps. If it happens in the very "
             "first batches, look for broken images or labels."
         ) from None
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
+        remedy = "a smaller --size"
+        if settings.batch_size > 1:
+            remedy = f"--batch-size {settings.batch_size // 2} or {remedy}"
         raise MemoryError(
-            f"out of memory with {settings.batch_size} images of {settings.size[0]}×"
-            f"{settings.size[1]} on {describe_device(engine)}: give --batch-size "
-            f"{max(1, settings.batch_size // 2)} or a smaller --size; the run's folder is kept"
+            f"out of memory with {plural(settings.batch_size, 'image')} of {settings.size[0]}×"
+            f"{settings.size[1]} on {describe_device(engine)}: give {remedy}; the run's folder "
+            "is kept"
         ) from error
     finally:
         engine.free_memory()
@@ -200,7 +207,7 @@ def load(folder, model=None):
             built here.
 
     Raises:
-        CheckpointError: the checkpoint is damaged.
+        CheckpointError: the checkpoint is damaged or missing.
         ValueError: the network must be given, or has other weights.
     """
     state = read_checkpoint(Path(folder, "last.pt"))

@@ -25,7 +25,7 @@ from helpers.data.decode import BadFile, explain, open_image, to_rgb
 from helpers.figures import GREY, spoken
 from helpers.image_figures import believed, class_key, compare, error_map, gallery, paint
 from helpers.shortcuts import blocks_of, without_blocks
-from helpers.skips import levels_of, scaled_skips, skip_means, without_skips
+from helpers.skips import levels_of, skip_means, without_skips
 from helpers.training import predict
 
 
@@ -83,46 +83,14 @@ def skip_switches(model, task, data, palette=None):
     model = deepcopy(model)
     means = skip_means(model, task.sample(data.train, 64)[0].split(8))
 
-    def change(boxes):
-        off = unticked(boxes)
-        return without_skips(model, off, means), f"Skips off: {listed(off)}"
-
-    boxes = switches("skip", levels_of(model))
-    return changed_answer(model, task, data.test, palette, change, boxes)
-
-
-def skip_dimmer(model, task, data, palette=None):
-    """Sliders that multiply the skips of a trained U-Net, and its answer as in ``skip_switches``.
-
-    0 leaves zeros, 1 changes nothing, see ``scaled_skips``.
-    """
-    model = deepcopy(model)
-
-    def change(values):
-        factors = {int(level): factor for level, factor in values.items()}
-        return scaled_skips(model, factors), f"Skips times {', '.join(map(str, values.values()))}"
-
-    sliders = {
-        str(level): slider(f"skip {level + 1}", 1.5, 1.0, step=0.25) for level in levels_of(model)
-    }
-    return changed_answer(model, task, data.test, palette, change, sliders)
-
-
-def changed_answer(model, task, dataset, palette, change, controls):
-    """Controls of a U-Net's skips above its answer, whole and changed, to one image of ``dataset``.
-
-    ``change(values)`` of the controls returns a context in which the network is changed, and what
-    the title says of it.
-    """
-
-    def draw(index, **values):
-        inputs, truth, logits = ask(model, task, *dataset[[index]])
+    def draw(index, **boxes):
+        inputs, truth, logits = ask(model, task, *data.test[[index]])
         whole = task.predict(logits, inputs)
-        key = None
-        changed, says = change(values)
-        with changed, torch.no_grad():
+        off = unticked(boxes)
+        with without_skips(model, off, means), torch.no_grad():
             answer = task.predict(model(inputs), inputs)
 
+        key = None
         if palette is None:
             columns = {
                 "grey input": (inputs + 1) / 2,
@@ -132,22 +100,22 @@ def changed_answer(model, task, dataset, palette, change, controls):
             }
         else:
             key = class_key(torch.cat([truth, answer]), task.classes, palette)
-            images = dataset.images[[index]]
+            images = data.test.images[[index]]
             columns = {
                 "image": images,
                 "truth": paint(truth, palette),
                 "answer": paint(answer, palette),
                 "pixels that changed": error_map(images, answer, whole),
             }
-        title = f"Image {index}. {says}; {spoken(task.metric)} "
+        title = f"Image {index}. Skips off: {listed(off)}; {spoken(task.metric)} "
         title += f"{score(task, answer, truth):.3g}, with all {score(task, whole, truth):.3g}"
         return compare(columns, title=title, key=key)
 
     return hands_on(
         draw,
-        "change the shallowest skip, put it back, change the deepest. What does each carry?",
-        **controls,
-        index=slider("image", len(dataset) - 1),
+        "switch the shallowest skip off, put it back, try the deepest. What does each carry?",
+        **switches("skip", levels_of(model)),
+        index=slider("image", len(data.test) - 1),
     )
 
 

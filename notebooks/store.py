@@ -19,8 +19,9 @@ from PIL import Image
 
 from helpers import ROOT
 from helpers.engine.files import written_beside
+from helpers.photographs import photographs
 from helpers.publishing.notebooks import NOTEBOOKS, STUDY, NotebookFailed
-from helpers.results import photographs, saved_rows, show
+from helpers.results import saved_rows, show
 
 COLAB = "https://colab.research.google.com"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -166,7 +167,7 @@ def store_summary(folder, command):
         cells = [show(row["value"], row["low"], row["high"]) for row in found]
         cells[2] += f" ({baseline})"
         evidence[found[-1]["units"]] = None  # in their order
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(cells).replace('-', '−')} |")
     made = f"Means with 95 % intervals over {found[-1]['seeds']} seeds and {', '.join(evidence)}"
     lines += ["", f"{made}, by `{command}`, {date.today()}."]
     put_between(ROOT / "README.md", "summary", "\n".join(lines))

@@ -4,6 +4,7 @@ import os
 import signal
 from types import SimpleNamespace
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -20,6 +21,8 @@ from helpers.data.batches import ArrayDataset
 # In fp32 on every CPU: many tests allow for less rounding than bf16's.
 torch.cpu.get_capabilities = dict
 os.environ["PYTHONPATH"] = str(ROOT)  # what tests start finds the project that they test
+hypothesis.settings.register_profile("steady", deadline=None)  # a busy machine is slow
+hypothesis.settings.load_profile("steady")
 # A suite that was started in the background ignores interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 REAL = ROOT.parent / "shared" / "realdata"

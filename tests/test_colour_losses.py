@@ -112,14 +112,8 @@ def test_balanced_classes_weigh_one_on_average_and_rare_ones_more():
     assert float(root[1] / root[0]) == pytest.approx(10**0.5, rel=1e-5) and root[3] == 0
 
 
-def test_cross_entropies_are_torchs():
+def test_cross_entropy_with_soft_targets_is_torchs():
     logits = torch.randn(2, 7, 3, 4)
-    target = torch.randint(0, 7, (2, 3, 4))
-    weight = torch.rand(7)
-    ours = losses.class_cross_entropy(logits, target.byte(), weight=weight, label_smoothing=0.1)
-    theirs = F.cross_entropy(logits, target, reduction="none", label_smoothing=0.1)
-    torch.testing.assert_close(ours, (theirs * weight[target]).mean())  # over the number of pixels
-
     classes = torch.rand(2, 3, 4, 7).argsort(-1)[..., :5]
     shares = torch.softmax(torch.randn(2, 3, 4, 5), -1)
     dense = torch.zeros(2, 3, 4, 7).scatter_(-1, classes, shares).movedim(-1, 1)

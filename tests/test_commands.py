@@ -74,7 +74,7 @@ def test_a_setting_that_changes_nothing_in_a_task_is_refused_in_python_too(task,
 def test_every_help_fits_a_screen_and_commands_share_the_names_of_data_and_folders(capsys):
     shown = {}
     trains = [f"train {task}" for task in TASKS]
-    for command in ["run", "prepare", "predict", "export", "colab", *trains]:
+    for command in ["run", "prepare", "predict", "export", "colab", "handout", "handin", *trains]:
         shown[command] = said(capsys, *command.split(), "--help")
         lines = shown[command].splitlines()
         assert len(lines) <= 40 and max(map(len, lines)) <= 100

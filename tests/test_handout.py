@@ -11,11 +11,14 @@ import torch
 from helpers.checks import EXERCISES, hint
 from helpers.colour import rgb_to_grey
 from helpers.publishing.commands import main
+from helpers.publishing.handin import verdict
 from helpers.publishing.handout import ANSWER, SOLUTION
 from helpers.publishing.notebooks import NOTEBOOKS, execute
 
 REGION = re.compile(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", re.DOTALL)
 NEEDED = {"schema_version", "grade_id", "grade", "points", "solution", "locked"}  # of schema 3
+
+pytestmark = pytest.mark.xdist_group("handout")  # on one worker, so that it is made once
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +217,22 @@ def test_with_open_gaps_a_lesson_runs_to_its_end_and_shows_no_solution(
     assert "## Lesson 2: 0 notebooks\n" in told
     names = ZipFile(tmp_path / "a.zip").namelist()
     assert set(names) == {"lesson1/1_classification.ipynb", "results.json", "SUMMARY.md"}
+
+    notebook = nbformat.read(path, 4)  # as Colab saves it, without ids of cells
+    for cell in notebook.cells:
+        del cell["id"]
+    notebook.nbformat_minor = 0
+    nbformat.write(notebook, path)
+    main(["handin", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "colab.zip")])
+    told = capsys.readouterr().out
+    assert "- The gap block: open\n" in told and "- exercise-4: not answered\n" in told
+
+
+def test_a_check_that_ended_in_an_error_is_told_of():
+    gap = nbformat.v4.new_code_cell("def mine(): ...")
+    error = nbformat.v4.new_output("error", ename="NameError", evalue="", traceback=[])
+    check = nbformat.v4.new_code_cell('check("up", mine)', outputs=[error])
+    assert verdict(gap, check) == "its check ended in NameError"
 
 
 def test_code_of_ours_that_a_gap_asks_for_is_shown_only_once_it_is_right():

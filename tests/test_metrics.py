@@ -3,7 +3,7 @@ import pytest
 import skimage.metrics
 import sklearn.metrics
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from scipy.stats import t as student
@@ -32,7 +32,6 @@ def interval(values, groups=None, **options):
 
 
 @given(ids, st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_matrix_accuracy_and_iou_of_all_batches_agree_with_scikit_learn(target, random):
     prediction = [random.randrange(CLASSES) for _ in target]
     m = ConfusionMatrix(CLASSES)

@@ -70,7 +70,7 @@ def test_unet_has_as_many_weights_as_the_papers():
 @pytest.mark.parametrize("name", ["fcn", "fcn8s", "unet"])
 @example(size=(600, 799))
 @given(size=st.tuples(st.integers(16, 70), st.integers(16, 70)))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @torch.no_grad()
 def test_images_of_any_size_come_back_at_their_own_size(name, size):
     assert MODELS[name]().eval()(torch.rand(1, 3, *size)).shape == (1, 5, *size)

@@ -146,7 +146,7 @@ def test_links_lead_to_files_and_headings_that_are_there(page):
     if page.suffix == ".ipynb":
         cells = nbformat.read(page, 4).cells
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    links = re.findall(r"\]\(([^)\s]*)\)", text)
+    links = re.findall(r"\]\(([^)\s]*)\)", text) + re.findall(r'href="([^"]+)"', text)
     for link in links:
         if link.startswith(("http", "mailto:")):
             continue

@@ -27,7 +27,8 @@ RUNS = {  # name: task, network, loss
     "colour_classes": ("colorization", "unet", "colour_classes"),
 }
 ODD = {"birds": (95, 61), "streets": (97, 131), "landscapes": (320, 240)}  # the last is not cropped
-pytestmark = pytest.mark.filterwarnings("error")
+# On one worker, so that the networks are trained once
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.xdist_group("predict")]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ BAD = {
     "width": (-3, "width=-3: give a whole number of at least 1"),
     "limit": (0, "limit=0: give a whole number of at least 1"),
     "seed": (-5, "seed=-5: give a whole number of at least 0"),
-    "lr": (0.0, "lr=0.0: give a finite number above 0"),
+    "lr": (0.0, "lr=0.0: give a number above 0"),
     "weight_decay": (-0.1, "weight_decay=-0.1: give a finite number of at least 0"),
     "augment": (math.inf, "augment=inf: give a finite number of at least 0"),
     "label_smoothing": (math.nan, "label_smoothing=nan: give a finite number of at least 0"),
@@ -42,6 +42,15 @@ def test_a_setting_that_nothing_can_be_trained_with_is_refused_in_one_sentence(n
     with pytest.raises(ValueError) as caught:
         replace(GOOD, **{name: value})
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [("size", 96, "height, width"), ("lr", None, "finite number"), ("dice", "1", "finite number")],
+)
+def test_a_value_of_the_wrong_kind_is_refused_like_a_wrong_value(name, value, wanted):
+    with pytest.raises(ValueError, match=f"{name}={value}: give .*{wanted}"):
+        replace(GOOD, **{name: value})
 
 
 @pytest.mark.parametrize("name", BAD)

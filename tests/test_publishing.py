@@ -106,7 +106,8 @@ def finished(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(ROWS), encoding="utf-8")
     (tmp_path / "results.tex").write_text(latex(ROWS), encoding="utf-8")
     for notebook in NOTEBOOKS:
-        (tmp_path / f"{notebook.stem}.html").touch()
+        for suffix in ("html", "ipynb"):
+            (tmp_path / f"{notebook.stem}.{suffix}").touch()
     return tmp_path
 
 
@@ -143,7 +144,10 @@ def test_an_edited_article_stays_and_the_new_one_stands_beside_it(finished, caps
 
 
 def test_the_page_has_tables_and_figures_where_no_notebook_was_run_into_the_folder(finished):
-    for path in finished.glob("*.html"):  # as in Colab, in Kaggle and in JupyterLab
+    for path in [
+        *finished.glob("*.html"),
+        *finished.glob("*.ipynb"),
+    ]:  # as in Colab, in Kaggle and in JupyterLab
         path.unlink()
     Image.new("RGB", (9, 9)).save(finished / "figures" / "mine.png")  # without a title
     text = write_report(finished, "quick").read_text(encoding="utf-8")
@@ -174,12 +178,14 @@ def test_the_page_leads_only_to_files_of_the_run_and_every_figure_has_its_words(
     text = write_report(finished, "quick").read_text(encoding="utf-8")
     links = set(re.findall(r'<a href="(.*?)"', text))
     assert links >= {f"{path.stem}.html" for path in NOTEBOOKS}
-    for link in links - {"results.csv"}:  # which this fixture does not make, nor notebooks
-        assert link.endswith(".ipynb") or (finished / link).is_file(), link
+    for link in links - {"results.csv"}:  # which this fixture does not make
+        assert (finished / link).is_file(), link
     assert "<script" not in text and "<link" not in text
     alts = dict(re.findall(r'<img src="figures/(.*?).png" alt="(.*?)"', text))
     assert list(alts) == ["what_skips_buy", "figure1_resnet18_architecture", "border_closeups"]
-    assert unescape(alts["border_closeups"]) == ("Diagram: <b>epoch</b>")
+    assert (
+        unescape(alts["border_closeups"]) == f"{CAPTIONS['border_closeups'][:-1]} (synthetic data)"
+    )
     assert f"<figcaption>{escape(CAPTIONS['border_closeups'][:-1])} (synthetic data)<" in text
     assert "http" not in text and "prefers-color-scheme: dark" in text and 'name="viewport"' in text
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import figures, results
+from helpers import figures, photographs, results
 from helpers.engine.files import DataError
 from helpers.figures import STYLE, WIDEST
 from helpers.metrics import bootstrap, iou_of, mean_iou_of
@@ -101,7 +101,7 @@ def test_a_guess_stands_beside_the_difference_that_it_was_about(tmp_path):
 def test_what_skips_are_worth_is_told_of_the_run_and_of_photographs(tmp_path, monkeypatch):
     photo = {"data": "scenes", "network": "residual − plain", "score": "accuracy"}
     photo |= {"notebook": "lesson", "value": 0.1, "low": 0.0, "high": 0.2}
-    monkeypatch.setattr(results, "photographs", lambda: [photo])
+    monkeypatch.setattr(photographs, "photographs", lambda: [photo])
     run = Results(tmp_path, "colorization", SYNTHETIC, preset("quick"))
     for name, error in {"U-Net": 10.0, "no skips": 12.0}.items():
         run.measure(f"{name} + input lightness", ab_error=np.full((1, 4), error))
@@ -109,8 +109,8 @@ def test_what_skips_are_worth_is_told_of_the_run_and_of_photographs(tmp_path, mo
     run.save()
     own = photo | {"data": "birds from mine/", "value": 0.3}
     saved = results.saved_rows(tmp_path)
-    monkeypatch.setattr(results, "saved_rows", lambda folder: [*saved, own])
-    panels = results.bought(tmp_path)
+    monkeypatch.setattr(photographs, "saved_rows", lambda folder: [*saved, own])
+    panels = photographs.bought(tmp_path)
     shown = {panel: {k: v.tolist() for k, v in rows.items()} for panel, rows in panels.items()}
     assert shown == {
         "birds, scenes: accuracy": {
@@ -306,25 +306,20 @@ def chart():
 
 
 def test_a_figure_carries_its_caption_and_what_it_rests_on_and_its_pdf_never_changes(tmp_path):
-    def saved(data, measured=False, **how):
+    def saved(data, **how):
         results = Results(tmp_path, "classification", data, preset("quick"))
-        if measured:
-            results.measure("chance", seeds=0, accuracy=np.ones((1, 4)))
         figure = results.figure(chart(), "f", "Skips help.", **how)
         with Image.open(tmp_path / "figures" / "f.png") as image:
             about = image.info
         return [text.get_text() for text in figure.texts], about["Title"], about["Subject"]
 
     assert saved(REAL) == ([], "Skips help.", "classification")
-    assert saved(REAL, measured=True)[0] == [f"1 seed, 3 scenes {FEW}"]
     assert saved(SYNTHETIC, evidence="2 photos")[0] == ["synthetic data; 2 photos"]
     title = "Skips help (synthetic data)"
     pdfs = []
     for _ in range(2):
         assert saved(SYNTHETIC) == (["synthetic data"], title, "classification")
         pdfs.append((tmp_path / "figures" / "f.pdf").read_bytes())
-    with Image.open(tmp_path / "figures" / "f.png") as image:
-        assert image.info["Keywords"].startswith("Diagram: <b>epoch</b>")
     assert pdfs[0] == pdfs[1] and b"(Skips help \\(synthetic data\\))" in pdfs[0]
     assert b"/FontFile2" in pdfs[0] and b"/Type3" not in pdfs[0]
 

@@ -1,6 +1,7 @@
 """What is measured of answers, against scikit-learn and against the metrics' own functions."""
 
 import numpy as np
+import pytest
 import torch
 from sklearn.metrics import accuracy_score, jaccard_score, log_loss, top_k_accuracy_score
 
@@ -13,18 +14,21 @@ from helpers.results import Results
 from helpers.scores import landscape_scores, species_scores, street_scores
 from tests.conftest import tiny_data
 
-DRAWS = np.random.default_rng(0)
+
+@pytest.fixture
+def draws():
+    return np.random.default_rng(0)
 
 
-def images(count, targets):
-    pixels = DRAWS.integers(0, 256, (count, 24, 32, 3), dtype=np.uint8)
+def images(draws, count, targets):
+    pixels = draws.integers(0, 256, (count, 24, 32, 3), dtype=np.uint8)
     return ArrayDataset(pixels, targets, [str(i) for i in range(count)])
 
 
-def test_species_have_the_accuracy_the_loss_and_the_top_five_of_scikit_learn():
-    targets = DRAWS.integers(0, 60, 40)
+def test_species_have_the_accuracy_the_loss_and_the_top_five_of_scikit_learn(draws):
+    targets = draws.integers(0, 60, 40)
     probability = torch.softmax(torch.randn(2, 40, 60), 2)
-    scores = species_scores(probability, images(40, targets))
+    scores = species_scores(probability, images(draws, 40, targets))
     for seed, p in enumerate(probability.numpy()):
         found = {name: float(values[seed].float().mean()) for name, values in scores.items()}
         labels = range(60)
@@ -32,15 +36,17 @@ def test_species_have_the_accuracy_the_loss_and_the_top_five_of_scikit_learn():
         assert np.isclose(found["loss"], log_loss(targets, p, labels=labels), rtol=1e-4)
         top = top_k_accuracy_score(targets, p, k=5, labels=labels)
         assert np.isclose(found["top5_accuracy"], top)
-    few = species_scores(probability[:, :, :20], images(40, targets % 20))
+    few = species_scores(probability[:, :, :20], images(draws, 40, targets % 20))
     assert "top5_accuracy" not in few, "a quarter of all classes says nothing"
 
 
-def test_streets_have_the_mean_iou_of_scikit_learn_and_every_pixel_is_near_a_border_or_inside():
-    truth = DRAWS.integers(0, 13, (3, 6, 8)).repeat(4, 1).repeat(4, 2).astype(np.uint8)
+def test_streets_have_the_mean_iou_of_scikit_learn_and_every_pixel_is_near_a_border_or_inside(
+    draws,
+):
+    truth = draws.integers(0, 13, (3, 6, 8)).repeat(4, 1).repeat(4, 2).astype(np.uint8)
     truth[:, -4:] = streets.VEHICLES  # the bonnet
-    answer = np.where(DRAWS.random(truth.shape) < 0.5, truth, DRAWS.integers(0, 13, truth.shape))
-    scores = street_scores(answer[None], images(3, truth), streets.CLASSES)
+    answer = np.where(draws.random(truth.shape) < 0.5, truth, draws.integers(0, 13, truth.shape))
+    scores = street_scores(answer[None], images(draws, 3, truth), streets.CLASSES)
     whole = scores["mean_iou"].sum(1)[0]
     known = jaccard_score(truth.ravel(), answer.ravel(), average="macro")
     assert np.isclose(mean_iou_of(whole), known)
@@ -55,11 +61,11 @@ def test_streets_have_the_mean_iou_of_scikit_learn_and_every_pixel_is_near_a_bor
     own = (truth == streets.VEHICLES).ravel()
     assert np.isclose(ious["vehicles_iou"], jaccard_score(own, answer.ravel() == streets.VEHICLES))
     assert ious["vehicles_iou"] != ious["vehicles_iou_without_bonnet"]
-    assert "vehicles_iou" not in street_scores(answer[None], images(3, truth), ["a"] * 13)
+    assert "vehicles_iou" not in street_scores(answer[None], images(draws, 3, truth), ["a"] * 13)
 
 
-def test_landscapes_have_the_colour_scores_of_each_seed():
-    dataset = images(3, None)
+def test_landscapes_have_the_colour_scores_of_each_seed(draws):
+    dataset = images(draws, 3, None)
     answers = torch.rand(2, 3, 3, 24, 32)
     scores = landscape_scores(answers, dataset)
     truth = to_float(dataset[:][0])

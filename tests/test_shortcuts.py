@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from helpers import shortcuts, skips
-from helpers.engine.checkpoint import describe_run, digest
+from helpers.engine.identity import describe_run, digest
 from helpers.models import ResNet
 from helpers.models.resnet import BasicBlock
 from helpers.presets import Settings

@@ -9,7 +9,7 @@ from torch import nn
 
 from helpers import VOID, shortcuts, skips
 from helpers.data.batches import ArrayDataset
-from helpers.engine.checkpoint import describe_run, digest
+from helpers.engine.identity import describe_run, digest
 from helpers.metrics import mean_iou_of
 from helpers.models import ResNet, UNet
 from helpers.presets import Settings

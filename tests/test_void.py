@@ -64,7 +64,9 @@ def test_without_void_a_loss_has_the_bits_of_torchs(smoothing):
         expected = F.cross_entropy(logits, target, label_smoothing=smoothing)
         assert losses.class_cross_entropy(logits, target, label_smoothing=smoothing) == expected
         each = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
-        found = losses.class_cross_entropy(logits, target, weight=weight, label_smoothing=smoothing)
+        found = losses.class_cross_entropy(
+            logits, target.byte(), weight=weight, label_smoothing=smoothing
+        )
         assert found == (weight[target] * each).mean()
 
 

@@ -18,7 +18,7 @@ from helpers import VOID, image_figures, widgets
 from helpers.metrics import psnr
 from helpers.presets import preset
 from helpers.shortcuts import without_blocks
-from helpers.skips import scaled_skips, skip_means, without_skips
+from helpers.skips import skip_means, without_skips
 from helpers.tasks import Classification, Colorization, Segmentation, build
 from helpers.training import predict
 from tests.conftest import tiny_data
@@ -96,24 +96,6 @@ def test_pixels_that_change_are_marked_where_a_segmenting_network_loses_a_skip(s
         red = panel(shown[-1], 3)
         assert changed.any() != skip
         assert np.array_equal(red[..., 0] - red[..., 2] > 100, changed)
-
-
-def test_skips_that_are_dimmed_give_what_scaled_skips_gives(shown):
-    model, task, data = made("landscapes", {"skip": (True, True, False, True), "width": 4})
-    whole = predict(model, task, data.test)
-    box = widgets.skip_dimmer(model, task, data)
-    assert list(box.controls) == ["0", "1", "3", "index"], "a skip that is not there has a slider"
-    set_values(box, index=3)
-    assert shown[-1].get_suptitle().startswith("Image 3. Skips times 1.0, 1.0, 1.0; PSNR (dB) ")
-    assert np.abs(panel(shown[-1], 2) - rows_of(whole[3])).max() <= 1
-    assert not panel(shown[-1], 3).any(), "something has changed"
-    set_values(box, **{"0": 0.0, "3": 1.5})
-    with scaled_skips(model, {0: 0, 3: 1.5}):
-        answer = predict(model, task, data.test)
-    assert not torch.equal(answer, whole)
-    assert np.abs(panel(shown[-1], 2) - rows_of(answer[3])).max() <= 1
-    assert shown[-1].get_suptitle().startswith("Image 3. Skips times 0.0, 1.0, 1.5; PSNR (dB) ")
-    assert torch.equal(predict(model, task, data.test), whole), "the network is not whole again"
 
 
 def test_blocks_switched_off_give_the_accuracy_of_without_blocks_and_the_worst_images(shown):
@@ -236,7 +218,6 @@ def everything():
     yield widgets.browse(lambda i: image_figures.gallery(images[[i]]), 9)
     yield widgets.block_switches({"residual": bird}, task, data)
     yield widgets.skip_switches(*streets, PALETTE)
-    yield widgets.skip_dimmer(*streets, PALETTE)
     yield widgets.pixels({"U-Net": streets[0]}, streets[1], streets[2].test, PALETTE)
     yield widgets.before_after(*landscapes[:2], landscapes[2].test)
     yield widgets.before_after(*landscapes[:2])

@@ -61,6 +61,11 @@ def prepare(name, source=None, size=(96, 96), classes=None, skip_bad=False, root
     if len(size) != 2 or min(size) < 16:
         raise DataError(f"size={size} cannot be used: give (height, width), at least 16 each.")
 
+    if classes is not None and name != "birds":
+        raise DataError(
+            f"classes={classes} changes nothing for {name}, only for birds: leave it out."
+        )
+
     kind = SETS[name]
     root = Path(root).absolute()
     folder = Path(source or "").expanduser().absolute()

@@ -50,6 +50,8 @@ def fetch(name, root, looks_right):
         folder = locate(place, looks_right)
         if folder:
             return folder
+        if place.is_dir() and any(place.iterdir()):  # before gigabytes are downloaded
+            raise DataError(f"{place} holds other files than {name}: move it away.")
         check_space(root, SPACE[name])
         for page in pages:
             handle = page.partition("/datasets/")[2]

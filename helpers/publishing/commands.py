@@ -289,8 +289,10 @@ def run_notebooks(options):
         "OUT": str(out),
     }
     for data_set, source in sources.items():
+        if source and source != "synthetic":
+            source = Path(source).expanduser().absolute()
         if source:
-            given[data_set.upper()] = str(Path(source).expanduser().absolute())
+            given[data_set.upper()] = str(source)
     asked = options.notebooks or ["1", "2", "3"]
     chosen = [lesson for lesson in NOTEBOOKS if lesson.name[0] in asked]
     if "study" in asked:

@@ -24,19 +24,22 @@ def write_handin(run, out):
         text += f"- {folder.name}\n"
     if not notebooks_of(run):
         text += f"\nNo notebook is in {run} or beside it: name its folder by --run.\n"
+    files = {}
+    for number in ("1", "2", "3"):
+        notebooks = [path for path in notebooks_of(run) if path.name.startswith(number)]
+        text += f"\n## Lesson {number}: {plural(len(notebooks), 'notebook')}\n\n"
+        for path in notebooks:
+            files[f"lesson{number}/{path.name}"] = path
+            text += "\n".join(summary(nbformat.read(path, 4)))
+    scores = run / "results.json"
+    if scores.exists():
+        files[scores.name] = scores
+    else:
+        text += f"\n\n{scores} is missing: the last cell of a lesson writes it."
     place = unedited_place(out)
     with ZipFile(place, "x") as archive:
-        for number in ("1", "2", "3"):
-            notebooks = [path for path in notebooks_of(run) if path.name.startswith(number)]
-            text += f"\n## Lesson {number}: {plural(len(notebooks), 'notebook')}\n\n"
-            for path in notebooks:
-                archive.write(path, f"lesson{number}/{path.name}")
-                text += "\n".join(summary(nbformat.read(path, 4)))
-        scores = run / "results.json"
-        if scores.exists():
-            archive.write(scores, scores.name)
-        else:
-            text += f"\n\n{scores} is missing: the last cell of a lesson writes it."
+        for name, path in files.items():
+            archive.write(path, name)
         archive.writestr("SUMMARY.md", text)
     return place, text
 
@@ -58,9 +61,11 @@ def summary(notebook):
         check = CHECK.search(cell.source)
         if check:
             yield f"- The gap {check[1]}: {verdict(before, cell)}"
-        if cell.id.endswith("-answer"):
+        # Of a notebook that Colab has saved, cells have no ids
+        name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
+        if name.startswith("exercise-"):
             answered = "not answered" if cell.source == ANSWER else "answered"
-            yield f"- {cell.id.removesuffix('-answer')}: {answered}"
+            yield f"- {name}: {answered}"
         if cell.cell_type == "code":
             counts.append(cell.execution_count)
     ran = [count for count in counts if count]
@@ -75,4 +80,6 @@ def verdict(gap, check):
     for output in check.outputs:
         if "data" in output:
             return output.data["text/plain"]
+        if output.output_type == "error":
+            return f"its check ended in {output.ename}"
     return "its check did not run"

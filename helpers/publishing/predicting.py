@@ -98,7 +98,7 @@ def find_run(task, run=None, model=None):
     if not tables:
         raise DataError(
             f"{place} holds no trained {model or 'network'} for {task}: train one with "
-            f"python -m helpers train {task}, or name its folder with --run"
+            f"python -m helpers train {task}, or name the folder of a run"
         )
     return max(tables, key=lambda table: table.stat().st_mtime).parent
 

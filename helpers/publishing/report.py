@@ -59,7 +59,7 @@ def write_report(folder, chosen):
 
 
 def saved_figures(folder):
-    """{name: {"Title", "Subject", "Keywords", "size"}} of a run's figures, the oldest first."""
+    """{name: {"Title", "Subject", "size"}} of a run's figures, the oldest first."""
     figures = {}
     for path in sorted((folder / "figures").glob("*.png"), key=os.path.getmtime):
         with Image.open(path) as image:

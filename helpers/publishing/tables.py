@@ -58,10 +58,13 @@ def show(value, low=None, high=None):
         digits = 2
     if abs(value) >= 20:
         digits = 1
-    text = f"{value:.{digits}f}"
     if pd.isna(low) or high - low < 1e-9:
-        return text  # exact, or nothing could differ
-    return f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+        return f"{value:.{digits}f}"  # exact, or nothing could differ
+    if high - low >= 0.5:  # wide, so further digits say nothing
+        digits = min(digits, 2)
+    if high - low >= 2:
+        digits = 1
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def main_tables(rows):

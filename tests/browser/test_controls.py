@@ -28,7 +28,7 @@ from helpers import ROOT
 from helpers.publishing.notebooks import NOTEBOOKS, STUDY
 
 PATIENCE = 180  # seconds for one step: an upper limit, no pause
-CONTROLS = "browse|block_switches|skip_switches|skip_dimmer|pixels|before_after"
+CONTROLS = "browse|block_switches|skip_switches|pixels|before_after"
 LIVE = re.compile(rf"^({CONTROLS})\(", re.MULTILINE)
 SETTINGS = {  # every output is in the page, and no question about news lies above it
     "notebook-extension/tracker": {"windowingMode": "none"},

@@ -356,6 +356,8 @@ def test_unusable_arguments_are_refused(tmp_path, prepare):
         prepare("birds", source, size=8)
     with pytest.raises(DataError, match="has 2 species: classes=4"):
         prepare("birds", source, classes=4)
+    with pytest.raises(DataError, match="classes=4 changes nothing for streets"):
+        prepare("streets", "synthetic", classes=4)
 
 
 @pytest.mark.parametrize("damage", [fuzz.fuzz_images, fuzz.fuzz_archives])

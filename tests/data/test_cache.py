@@ -149,7 +149,6 @@ def test_a_second_process_waits_for_the_first(tmp_path, prepare, decoded, monkey
     second = threading.Thread(target=prepare, args=("birds", source))
     with files.locked(lock.with_suffix("")):
         second.start()
-        second.join(1)
         while second.is_alive() and not told.getvalue():
             second.join(0.1)
         assert second.is_alive() and "Waiting for another process" in told.getvalue()

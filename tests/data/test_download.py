@@ -154,7 +154,17 @@ def test_where_no_source_works_each_is_named_and_how_to_go_by_hand(tmp_path, pre
     assert "python -m helpers prepare birds --from ARCHIVE" in message
 
 
-def test_without_a_network_the_libraries_themselves_give_up_soon(tmp_path, prepare, monkeypatch):
+def test_other_files_in_the_way_are_told_of_before_anything_is_downloaded(
+    tmp_path, prepare, sources
+):
+    (tmp_path / "data/birds").mkdir(parents=True)
+    (tmp_path / "data/birds/notes.txt").touch()
+    with pytest.raises(DataError, match=r"data/birds holds other files than birds: move it away"):
+        prepare("birds")
+    assert sources == []
+
+
+def test_without_a_network_the_libraries_themselves_give_up(tmp_path, prepare, monkeypatch):
     monkeypatch.setattr(download, "SPACE", dict.fromkeys(download.SPACE, 0))
     for scheme in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(scheme, "http://127.0.0.1:9")

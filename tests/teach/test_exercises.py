@@ -9,7 +9,7 @@ from helpers import ROOT
 from helpers.publishing.notebooks import NOTEBOOKS, STUDY
 from notebooks.exercises import expected, table
 
-WITHOUT_A_NUMBER = {"1.4"}  # five images are described
+WITHOUT_A_NUMBER = {"1.4"}  # four images are described
 
 
 def all_exercises():

@@ -54,7 +54,6 @@ def everything(folder=None):
     figures = [
         widgets.block_switches({"residual": resnet}, birds, flock),
         widgets.skip_switches(unet, streets, city, np.eye(3) * 200),
-        widgets.skip_dimmer(unet, streets, city, np.eye(3) * 200),
         widgets.pixels({"U-Net": unet}, streets, city.test, np.eye(3) * 200),
     ]
     for model, task, data in trained[2:]:

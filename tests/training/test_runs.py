@@ -16,7 +16,7 @@ from torch import nn
 
 from helpers import ROOT
 from helpers.data.batches import ArrayDataset
-from helpers.engine.checkpoint import describe_run, digest
+from helpers.engine.identity import describe_run, digest
 from helpers.losses import class_cross_entropy
 from helpers.training import CODE
 from tests.training.tiny import make, rows_of, train

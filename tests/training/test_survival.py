@@ -155,7 +155,7 @@ def test_a_full_disk_stops_with_the_checkpoint_before_it_intact_and_room_lets_it
 
 def test_nan_gives_the_model_its_last_good_weights_back_and_says_what_to_do(tmp_path, whole):
     model, task, data = make()
-    message = r"nan in epoch 2, batch 1\. With a folder, the model has.*smaller"
+    message = r"nan in epoch 2, batch 1\. The model has the weights of.*smaller"
     with pytest.raises(FloatingPointError, match=message):
         for _ in fit(model, task, data, folder=tmp_path, log=quiet):
             good = {name: value.clone() for name, value in model.state_dict().items()}
@@ -163,6 +163,9 @@ def test_nan_gives_the_model_its_last_good_weights_back_and_says_what_to_do(tmp_
     torch.testing.assert_close(dict(model.state_dict()), good, rtol=0, atol=0)
     train(model, task, data, folder=tmp_path)
     assert_same(tmp_path, whole)
+    nn.init.constant_(model.head.weight, float("nan"))
+    with pytest.raises(FloatingPointError, match="Build the model anew"):
+        train(model, task, data)
 
 
 @pytest.mark.parametrize("torn", [False, True])
@@ -202,6 +205,9 @@ def test_out_of_memory_is_one_sentence_that_says_what_to_give(words, tmp_path):
     message = r"with 6 images of 32×32 on CPU.*: give --batch-size 3 or a smaller --size.*kept"
     with pytest.raises(MemoryError, match=message):
         train(Hungry(words), task, data, folder=tmp_path)
+    _, task, data = make(batch_size=1)
+    with pytest.raises(MemoryError, match=r"with 1 image of 32×32 on CPU.*: give a smaller --size"):
+        train(Hungry(words), task, data)
 
 
 @pytest.mark.parametrize("torn", [False, True])

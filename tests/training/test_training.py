@@ -227,3 +227,5 @@ def test_a_run_of_fp16_predicts_without_a_gpu_and_one_of_an_older_version_says_s
     torch.save({"model": state["model"], "history": []}, last)
     with pytest.raises(CheckpointError, match="an older version has written it"):
         load(last.parent)
+    with pytest.raises(CheckpointError, match=r"nowhere holds no last\.pt: give the folder"):
+        load(tmp_path / "nowhere")
