@@ -25,7 +25,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from helpers import ROOT
-from helpers.publishing.notebooks import NOTEBOOKS, STUDY
+from helpers.publishing.notebooks import NOTEBOOKS
 
 PATIENCE = 180  # seconds for one step: an upper limit, no pause
 CONTROLS = "browse|block_switches|skip_switches|pixels|before_after"
@@ -80,7 +80,7 @@ def smoke(path, folder):
 def lab(tmp_path_factory):
     """The address of a JupyterLab with a home of its own over smoke copies of the notebooks."""
     folder = tmp_path_factory.mktemp("lab")
-    for path in NOTEBOOKS + STUDY:
+    for path in NOTEBOOKS:
         smoke(path, folder)
     for name, values in SETTINGS.items():
         file = folder / f".jupyter/lab/user-settings/@jupyterlab/{name}.jupyterlab-settings"
@@ -189,10 +189,7 @@ def try_uploads(browser, box, folder):
     until(browser, lambda: browser.execute_script(IMAGE, box))
 
 
-WITH_CONTROLS = [*NOTEBOOKS, STUDY[1]]
-
-
-@pytest.mark.parametrize("path", WITH_CONTROLS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_cell_runs_and_every_control_changes_its_image(path, lab, browser, tmp_path):
     browser.get(lab)
     until(browser, lambda: browser.execute_script("return 'jupyterapp' in window"))
