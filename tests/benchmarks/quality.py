@@ -256,7 +256,7 @@ def contest(work, folder, seconds, count, planned, seed):
             spent = time.perf_counter() - began
             readers = {"": task}
             if work.loss is l1:  # rare colours are raised, or not
-                readers = {", faithful": task, ", vivid": task.with_rarity(0.6)}
+                readers = {", faithful": task, ", vivid": task.with_rarity(0.5)}
             for reading, reader in readers.items():
                 answers = predict(model, reader, data.test)
                 yield (

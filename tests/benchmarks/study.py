@@ -104,7 +104,8 @@ def streets():
 def summary():
     """The pair of quality.py, at one rate."""
     networks = {"residual": ("adamw", "resnet18"), "plain": ("adamw", "plain18")}
-    settings = Settings((64, 64), 32, 11, 16, **BETTER["classification"])
+    best = preset("best").classification
+    settings = replace(best, size=(64, 64), width=32, epochs=11, batch_size=16)
     rates = {"adamw": (settings.lr,)}
     pairs = [("residual", "plain")]
     return Experiment("classification", settings, rates, networks, pairs, study=False)
