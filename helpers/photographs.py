@@ -1,15 +1,16 @@
 """What was measured once on photographs, and the figure that sets a run beside it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from helpers import ROOT
 from helpers.figures import spoken
 from helpers.publishing.tables import COLUMNS, by_network, joined
 from helpers.results import saved_rows
 
+MEASURED = Path(__file__).parents[1] / "notebooks/photographs.json"  # it is packed for Colab, too
 BOUGHT = {  # score: what its panel is called, and what its rows are
     "accuracy": ("birds, scenes: accuracy", {"residual − plain": "shortcuts"}),
     "mean_iou": (
@@ -35,7 +36,7 @@ BOUGHT = {  # score: what its panel is called, and what its rows are
 
 def photographs():
     """The rows, as ``saved_rows`` has them, that tests/benchmarks/study.py measured once."""
-    return json.loads((ROOT / "notebooks/photographs.json").read_text(encoding="utf-8"))
+    return json.loads(MEASURED.read_text(encoding="utf-8"))
 
 
 def photograph_table(task):

@@ -89,6 +89,7 @@ sys.modules["papermill"] = None
 import numpy as np
 from helpers import DATA, REPORTS, ROOT
 from helpers.data import prepare
+from helpers.photographs import bought
 from helpers.presets import preset
 from helpers.publishing.report import write_report
 from helpers.results import Results, report_folder
@@ -97,6 +98,7 @@ data = prepare("birds", size=32)
 results = Results(report_folder("smoke"), "classification", data, preset("smoke"))
 results.measure("chance", seeds=0, accuracy=np.full((1, len(data.test)), 0.5))
 results.save()
+assert len(bought(results.folder)) == 2, "the rows that were measured on photographs"
 print(len(data.train), write_report(results.folder, "smoke"))"""
     (path, *_) = colab.write_for_colab(tmp_path / "upload")
     kaggle = {"COURSEWORK_INPUTS": str(inputs), "MPLBACKEND": "agg"}
