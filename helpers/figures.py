@@ -220,8 +220,8 @@ def confused_pairs(matrix, classes):
     total = mistakes.sum()
     np.fill_diagonal(mistakes, 0)
     names = [name.title() for name in classes]
-    counts = pd.DataFrame(mistakes, names, names).stack().nlargest(8)  # of (true, mistaken for)
-    pairs = counts[counts > 0]
+    counts = pd.DataFrame(mistakes, names, names).stack()  # of (true, mistaken for)
+    pairs = counts.replace(0, np.nan).dropna().nlargest(8)
 
     figure, axis = plt.subplots(figsize=(6.2, 2.46))
     axis.barh([f"{true} → {guess}" for true, guess in pairs.index], pairs)

@@ -40,7 +40,7 @@ def count(names):
 
 def test_the_package_is_small():
     assert count(FILES) <= 50_910
-    assert count(SURFACE) <= 28_450
+    assert count(SURFACE) <= 28_300
 
 
 def test_its_lines_are_not_dense():
@@ -165,6 +165,7 @@ def test_imports_go_one_way(name):
         more = {
             "training.py": {"engine"},
             "results.py": {"engine", "publishing"},
+            "photographs.py": {"publishing"},
             "notebook.py": {"publishing"},
             "__main__.py": {"publishing"},
             "__init__.py": {"publishing"},  # for ``predict``, when it is called

@@ -174,7 +174,7 @@ def test_lessons_1_and_2_share_the_cores_then_comes_the_third_and_then_the_study
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(notebooks, "cpu_count", lambda: 4)
     monkeypatch.setattr(notebooks, "execute", execute)
-    notebooks.execute_all(dict.fromkeys(STUDY + NOTEBOOKS), tmp_path)
+    notebooks.execute_all(STUDY + NOTEBOOKS, {}, tmp_path)
     assert sorted(began[:2]) == sorted(began[3:]) == [("1", "2", True), ("2", "2", True)]
     assert began[2] == ("3", "4", True) and not headless()
 
@@ -182,17 +182,18 @@ def test_lessons_1_and_2_share_the_cores_then_comes_the_third_and_then_the_study
 def test_a_run_of_a_student_has_a_folder_and_parameters_of_its_own(monkeypatch):
     asked = []
 
-    def execute_all(parameters, out):
-        asked.append((parameters, out))
+    def execute_all(sources, parameters, out):
+        asked.append((sources, parameters, out))
         raise NotebookFailed("enough")
 
     monkeypatch.setattr(commands, "execute_all", execute_all)
     for name in ("", "ada lovelace"):
         with pytest.raises(SystemExit):
-            main(["run", "1", "--student", name])
-    (_, anybody), (parameters, out) = asked
-    assert parameters[NOTEBOOKS[0]]["STUDENT"] == "ada lovelace"
-    assert parameters[NOTEBOOKS[0]]["OUT"] == str(out)
+            main(["run", "1", "--student", name, "--birds", "synthetic"])
+    (_, _, anybody), (sources, parameters, out) = asked
+    assert sources == NOTEBOOKS[:1]
+    assert (parameters["STUDENT"], parameters["BIRDS"]) == ("ada lovelace", "synthetic")
+    assert parameters["OUT"] == str(out)
     assert anybody.name == "quick" and re.fullmatch("quick-ada-lovelace-[0-9a-f]{8}", out.name)
 
 

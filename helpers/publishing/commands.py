@@ -297,11 +297,10 @@ def run_notebooks(options):
     chosen = [lesson for lesson in NOTEBOOKS if lesson.name[0] in asked]
     if "study" in asked:
         chosen += STUDY
-    parameters = dict.fromkeys(chosen, given)
 
     check_preset(out, options.preset)
-    print(f"Runs {len(parameters)} notebooks into {out}; if stopped, run this again", flush=True)
-    execute_all(parameters, out)
+    print(f"Runs {len(chosen)} notebooks into {out}; if stopped, run this again", flush=True)
+    execute_all(chosen, given, out)
     page = write_report(out, options.preset)
     print(f"To look at: {page}; to write on: report.tex beside it")
 

@@ -33,11 +33,10 @@ class ThisPython(AsyncKernelManager):
         return KernelSpec(**get_kernel_dict())
 
 
-def execute_all(parameters, folder):
+def execute_all(sources, parameters, folder):
     """Run notebooks into ``folder``, each as .ipynb and .html; those of the study into study/.
 
-    Args:
-        parameters: maps the path of each notebook to its parameters, a dict.
+    ``parameters`` is a dict of those that all of them get.
 
     On a CPU of several cores, lessons 1 and 2 run at the same time, each on half of the cores.
     The third reads what the others have saved, so it runs alone. The study's two follow together.
@@ -46,7 +45,7 @@ def execute_all(parameters, folder):
     """
     places = {}
     together = {"1, 2": [], "3": [], "study": []}
-    for source in parameters:
+    for source in sources:
         group = "1, 2" if source.name[0] in "12" else "3"
         places[source] = folder
         if source.parent.name == "study":
@@ -63,7 +62,7 @@ def execute_all(parameters, folder):
     try:
         for group in groups:
             os.environ["OMP_NUM_THREADS"] = str(max(1, cores // len(group)))
-            jobs = [(source, places[source], parameters[source]) for source in group]
+            jobs = [(source, places[source], parameters) for source in group]
             with ThreadPool(len(group)) as pool:  # each kernel is a process of its own
                 pool.starmap(execute, jobs)
     finally:
