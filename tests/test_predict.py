@@ -156,7 +156,7 @@ def test_bad_files_are_told_at_the_end_and_nothing_of_others_is_overwritten(
 
     said = refused(photos, tmp_path / "gone.jpg", "--out", tmp_path / "out")
     for told in (
-        "3 of 4",
+        "3 files not answered: ",
         "a.jpg is not an image: replace",
         "empty.jpg is an empty",
         "gone.jpg is",

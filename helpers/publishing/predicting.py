@@ -252,9 +252,7 @@ def predict_files(images, task, run=None, out=None):
         print(shown.to_string(index=False, line_width=100, max_colwidth=60))
     print(f"{plural(len(rows), 'image')} answered, in {out}")
     if faults:
-        raise DataError(
-            f"{len(faults)} of {len(faults) + len(rows)} files were left out. {'; '.join(faults)}"
-        )
+        raise DataError(f"{plural(len(faults), 'file')} not answered: {'; '.join(faults)}")
 
 
 def write_answer(task, answer, out, name):
