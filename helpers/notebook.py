@@ -99,6 +99,8 @@ class Lesson:
         if isinstance(names, str):
             names = [names]
         for name in names:
+            if name not in self.networks:
+                raise ValueError(f"{name!r} is not in lesson.networks: add it there first")
             models = []
             histories = []
             for seed in range(self.results.seeds):

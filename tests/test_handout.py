@@ -257,13 +257,6 @@ def test_for_colab_students_notebooks_bring_the_project_along(handout, tmp_path,
         assert not list(tmp_path.glob("coursework-*")), "who grades has the project"
 
 
-def test_a_third_number_of_points_is_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(["handout", "--out", str(tmp_path / "out"), "--points", "5", "4", "3"])
-    assert "one for gaps and one for exercises" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_handin_without_notebooks_says_where_it_looked(tmp_path, capsys):
     main(["handin", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "a.zip")])
     assert f"No notebook is in {tmp_path / 'run'} or beside it" in capsys.readouterr().out

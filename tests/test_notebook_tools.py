@@ -89,6 +89,8 @@ def test_a_lesson_measures_each_network_with_the_settings_it_was_trained_by(show
     lesson.networks["longer"] = "plain10"
     lesson.train("plain", curves=False)
     lesson.train("longer", longer, curves=False)
+    with pytest.raises(ValueError, match=r"'deeper' is not in lesson.networks: add it"):
+        lesson.train("deeper")
     with pytest.raises(ValueError, match=r"'deeper' has no answers yet: lesson.train"):
         lesson.answers("deeper")
     before = lesson.answers("plain")

@@ -363,8 +363,6 @@ def export_network(options):
 def hand_out(options):
     from helpers.publishing.handout import write_handout
 
-    if len(options.points) > 2:
-        raise ValueError("--points: give one number, or one for gaps and one for exercises")
     for path in write_handout(options.out or REPORTS / "handout", options.points, options.colab):
         print(path)
 

@@ -35,7 +35,7 @@ def write_handin(run, out):
     if scores.exists():
         files[scores.name] = scores
     else:
-        text += f"\n\n{scores} is missing: the last cell of a lesson writes it."
+        text += f"\n\n{scores} is missing: lesson.finish() writes it."
     place = unedited_place(out)
     with ZipFile(place, "x") as archive:
         for name, path in files.items():
