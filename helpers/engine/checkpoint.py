@@ -163,9 +163,9 @@ def read_checkpoint(path):
 
     Raises CheckpointError where the file is damaged or missing.
     """
-    remedy = "move it away to train from the start"
     if not path.exists():
         raise CheckpointError(f"{path.parent} holds no {path.name}: give the folder of a run")
+    remedy = "move it away to train from the start"
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself compares no checksums
             damaged = archive.testzip()

@@ -61,7 +61,7 @@ def summary(notebook):
         check = CHECK.search(cell.source)
         if check:
             yield f"- The gap {check[1]}: {verdict(before, cell)}"
-        # Of a notebook that Colab has saved, cells have no ids
+        # Colab saves cells without their ids
         name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
         if name.startswith("exercise-"):
             answered = "not answered" if cell.source == ANSWER else "answered"
